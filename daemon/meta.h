@@ -1,0 +1,27 @@
+/* meta.h - the head's metadata: inodes, names, arrays, placement, in SQLite.
+ *
+ * One database connection behind one lock; prepared statements; one transaction an operation (WAL, synchronous=NORMAL; meta_sync makes all that
+ * was acknowledged durable).  O(arrays), never O(partitions).  docs/format.md holds the schema.
+ *
+ * meta_* functions below are what other modules need; the messages' handlers are in meta_module.
+ */
+#ifndef SLABFSD_META_H
+#define SLABFSD_META_H
+
+#include "base.h"
+#include "wire.h"
+
+struct meta;
+struct daemon;
+
+int meta_open(struct daemon *d, struct meta **ret, struct reason *why); /* makes the schema in an empty database */
+void meta_close(struct meta *m);
+int meta_start(struct daemon *d); /* threads: the reaper of orphans, the sender of invalidations */
+void meta_stop(struct daemon *d);
+
+/* The nodes' table: rows survive restarts. */
+int meta_node_add(struct meta *m, const struct uuid *node, const char *address, uint32_t *ret_id, struct reason *why);
+int meta_node_address(struct meta *m, uint32_t id, const struct uuid *node, const char *address, struct reason *why);
+int meta_nodes(struct meta *m, struct wire_node **ret, size_t *ret_n); /* id, uuid, address; malloc'ed */
+
+#endif

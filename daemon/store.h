@@ -1,0 +1,83 @@
+/* store.h - the partition files of one store and their checksums: read, write, seal, verify.
+ *
+ *   parts/ab/<object>/<index>       exactly the bytes of the partition
+ *   parts/ab/<object>/<index>.sum   header, then one XXH3-64 for each 64 KiB block
+ *   (ab: two hex digits of a hash of the object; docs/format.md is normative)
+ *
+ * States of a partition:
+ *
+ *   missing --first write--> open --seal--> sealed --fsync of data, then of sums--> durable
+ *                             ^                |                                       |
+ *                             +----write-------+------ durable flag cleared durably ---+
+ *
+ * open: has writers (write leases of sessions); not verified.  sealed and durable: every block has been compared with its sum since it last came
+ * off the disk before it is handed out (a block is verified once, and again when its pages have left memory or the file's ctime
+ * changed behind our back).  A mismatch quarantines the partition: EIO, logged, until it is replaced whole or dropped.
+ * After an unclean stop a partition that is not durable is sealed anew at first use.
+ *
+ * Opaque; thread-safe; 0 or -errno with a reason that names object and partition.  The lock of a partition is held across disk I/O on it, never
+ * across network I/O.
+ */
+#ifndef SLABFSD_STORE_H
+#define SLABFSD_STORE_H
+
+#include "base.h"
+
+struct store;
+struct session;
+
+struct part_id {
+	uint64_t object, index;
+};
+
+struct part_alloc {
+	uint64_t bytes; /* 0: grows as it is written */
+	uint32_t fill_bytes;
+	uint8_t fill[16];
+};
+
+struct part_info {
+	uint64_t index, file_bytes, blocks, mtime_ns, version;
+};
+
+int store_open(int dirfd, struct store **ret, struct reason *why);
+/* Seals what is open, makes everything durable, marks the stop as clean. */
+void store_close(struct store *s);
+
+/* A read-only descriptor of a partition whose blocks in [offset, offset + len) are verified; the caller closes it.  len UINT64_MAX: all.
+ * -ENOENT: missing.  -EIO: corrupt or unreadable. */
+int store_read_fd(struct store *s, struct part_id id, uint64_t offset, uint64_t len, int *ret_fd,
+		  uint64_t *ret_file_bytes, struct reason *why);
+
+/* Gives `session` (a number, 0: the daemon itself) a write lease and a read-write descriptor (the caller closes it).
+ * Makes and allocates the file when it is missing.  -ENOSPC. */
+int store_write_fd(struct store *s, struct part_id id, const struct part_alloc *alloc, uint64_t session, int *ret_fd,
+		   uint64_t *ret_file_bytes, struct reason *why);
+/* pwrite under the session's lease (taken if need be), marking the blocks dirty. */
+int store_write(struct store *s, struct part_id id, const struct part_alloc *alloc, uint64_t session, const void *buf,
+		size_t len, uint64_t offset, struct reason *why);
+
+struct part_range {
+	uint64_t offset, length;
+};
+/* Ends the session's lease.  ranges: what it wrote through its descriptor. */
+int store_seal(struct store *s, struct part_id id, uint64_t session, const struct part_range *ranges, size_t n_ranges,
+	       bool durable, uint64_t *ret_version, struct reason *why);
+/* The session is gone: seals what it had open, by reading it whole where it held a descriptor. */
+void store_session_end(struct store *s, uint64_t session);
+
+int store_truncate(struct store *s, struct part_id id, uint64_t length, struct reason *why);
+int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why);
+/* Existing partitions with index >= first in order, at most max; *ret malloc'ed. */
+int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, struct part_info **ret, size_t *ret_n,
+	       struct reason *why);
+int store_adopt(struct store *s, struct part_id from, struct part_id to, bool link, uint64_t expect_bytes,
+		struct reason *why);
+int store_sync(struct store *s, uint64_t object, struct reason *why); /* object 0: everything */
+
+struct store_stats {
+	uint64_t bytes_total, bytes_free, files_total, files_free, partitions, quarantined, open;
+};
+void store_stats(struct store *s, struct store_stats *ret);
+
+#endif
