@@ -29,6 +29,9 @@ int json_double(const struct json *j, double *ret); /* integers too */
 const char *json_number_text(const struct json *j, char *buf,
 			     size_t cap); /* a number exactly as a C string (NULL: not one) */
 
+/* Calls fn for each key in the document's order until one returns non-zero, and returns that; -EINVAL unless an object. */
+int json_each(const struct json *object, int (*fn)(void *arg, const char *key, const struct json *value), void *arg);
+
 /* Building and changing; 0 or -ENOMEM.  json_set takes ownership of value, replaces an older one and keeps key order. */
 struct json *json_new_object(void);
 struct json *json_new_array(void);
