@@ -241,7 +241,7 @@ int npy_parse(const void *buf, size_t len, struct npy *ret, size_t *ret_need, st
 	size_t dict_at, dict_len;
 	int err;
 
-	if (memcmp(b, MAGIC, MIN(len, MAGIC_BYTES)) != 0)
+	if (len && memcmp(b, MAGIC, MIN(len, MAGIC_BYTES)) != 0)
 		return reason_set(why, EINVAL, "npy header: byte 0: not a .npy file");
 	if (len < VERSION_END)
 		return need_more(VERSION_END + 2, ret_need);

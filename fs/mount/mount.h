@@ -1,0 +1,59 @@
+/* mount.h - one mounted tree: what its parts share.
+ *
+ *   ops.c      the only file that knows FUSE: decodes a request, calls the node, replies exactly once; the session's loop
+ *   node.c     the table of nodes (inodes that the kernel knows)
+ *   dir, file, sidecar, data, chunk, compute, control
+ *              one file a kind of node, each a `const struct node_ops`
+ *   names.c    rename and link, which join two nodes of any kind
+ *   array.c    arrays that are in use: document, layout, generation
+ *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals
+ *   head.c     the requests for names
+ *   inval.c    what the head says has changed; the kernel's caches follow
+ *   errors.c   .slabfs/errors
+ *
+ * Locks, in the order in which they are taken: mount.table_lock; node.lock; array.lock; bytes.lock; part.lock; errors.lock.  None is
+ * held across a request to a peer or a notification of the kernel, but for part.lock, which orders one partition's writes and
+ * seals and is never taken by the receiving side.
+ */
+#ifndef SLABFS_MOUNT_H
+#define SLABFS_MOUNT_H
+
+#include "base.h"
+#include "cluster.h"
+#include "map.h"
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct node;
+
+struct mount_options {
+	const char *source, *mountpoint;
+	char root_path[4096]; /* of HOST:PORT:/PATH; "/" otherwise */
+	unsigned timeout_ms;
+	bool show_views;
+	bool foreground;
+	bool debug;
+};
+
+struct mount {
+	struct mount_options options;
+	struct cluster *cluster;
+	struct pool *slow; /* opens that compute or wait; never the threads that serve FUSE */
+	struct errors *errors;
+	struct node *root;
+	uid_t uid;
+	gid_t gid;
+	uint64_t started_ns; /* real time: the times of control files */
+
+	pthread_mutex_t table_lock; /* guards the two maps and the nodes' lookup counts */
+	struct map nodes;           /* st_ino -> struct node */
+	struct map arrays;          /* the directory's ino -> struct array */
+
+	/* Raised when an invalidation arrives: what was asked before and answered after must not be cached. */
+	_Atomic uint64_t inval_seq;
+	struct inval *inval;
+};
+
+#endif

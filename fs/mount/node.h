@@ -1,0 +1,156 @@
+/* node.h - a node is an inode that the kernel knows: something that the head holds, or a view computed from an array.
+ *
+ * A node lives while the kernel has looked it up (n_lookup, in the table), or someone holds a reference.  Its address is the FUSE node
+ * id; its `ino` is the st_ino, stable across mounts and restarts.
+ *
+ * node_ops functions return 0 or -errno, never reply themselves, and may run on any thread.  A missing function means ENOSYS or
+ * what ops.c finds natural (EPERM, ENOTDIR).
+ */
+#ifndef SLABFS_NODE_H
+#define SLABFS_NODE_H
+
+#include "base.h"
+#include "mount.h"
+#include "wire.h"
+
+#include <sys/stat.h>
+
+struct array;
+struct bytes;
+struct handle;
+struct mount;
+
+enum node_kind {
+	NODE_DIR = 1, /* held by the head */
+	NODE_FILE,
+	NODE_SIDECAR, /* zarr.json and its temporaries: inline at the head */
+	NODE_OTHER,   /* links, fifos, sockets, devices */
+	NODE_CHUNKDIR,
+	NODE_CHUNK,
+	NODE_DATA,
+	NODE_NPY,
+	NODE_COMPUTEDIR,
+	NODE_RESULT,
+	NODE_CONTROLDIR,
+	NODE_CONTROL
+};
+
+struct node {
+	const struct node_ops *ops;
+	enum node_kind kind;
+	uint64_t ino;
+	uint64_t n_lookup; /* mount.table_lock */
+	_Atomic uint32_t refs;
+	struct array *array; /* views and chunks; a counted reference */
+	uint64_t index;      /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
+	unsigned depth;      /* CHUNKDIR: how many coordinates its path has */
+	char *name;          /* the last component as last seen, for messages and for RESULT the question */
+	uint64_t parent_ino; /* for messages */
+
+	pthread_mutex_t lock; /* guards all below */
+	struct wire_attr attr;
+	bool attr_valid;            /* nobody has told us that attr is out of date */
+	uint64_t cached_generation; /* of the pages that the kernel may hold; 0: none */
+	unsigned n_open;
+	void *state; /* the kind's own, while open */
+};
+
+/* What open made; one per file descriptor description. */
+struct handle {
+	struct node *node; /* counted */
+	int flags;         /* of open */
+	bool direct_io, keep_cache;
+	char *buf; /* a computed result or a snapshot; the handle owns it */
+	size_t buf_bytes;
+	void *state;
+};
+
+/* What a read gives: either bytes in memory or a piece of a file. */
+struct read_out {
+	char *buf; /* room for `size` bytes, the caller's */
+	size_t len;
+	int fd; /* >= 0: the bytes are at fd_offset of fd instead; the reader closes it when close_fd */
+	uint64_t fd_offset;
+	bool close_fd;
+};
+
+struct change {         /* a setattr */
+	uint32_t valid; /* WIRE_SET_ */
+	uint32_t mode, uid, gid;
+	uint64_t size;
+	uint64_t atime_ns, mtime_ns;
+};
+
+struct make {
+	uint32_t mode, uid, gid;
+	uint64_t rdev;
+	const char *target; /* of a symbolic link, or NULL */
+	bool excl;
+};
+
+/* Emits one directory entry; false: full, stop.  attr NULL: not known (plain readdir only). */
+struct emit {
+	bool (*fn)(void *arg, const char *name, uint64_t ino, uint32_t mode, const struct wire_attr *attr,
+		   uint64_t next_cookie);
+	void *arg;
+};
+
+/* Told when the request was interrupted: cancel what is in flight. */
+struct cancel {
+	pthread_mutex_t lock; /* guards fn and arg */
+	_Atomic bool on;
+	void (*fn)(void *arg);
+	void *arg;
+};
+void cancel_init(struct cancel *c);
+void cancel_fini(struct cancel *c);
+void cancel_fire(struct cancel *c); /* any thread; calls fn once set, at most once */
+void cancel_watch(struct cancel *c, void (*fn)(void *arg),
+		  void *arg); /* fires at once when already on; fn NULL: no more */
+
+struct node_ops {
+	const char *name;
+	bool slow_open; /* open on the pool */
+	int (*getattr)(struct mount *m, struct node *n, struct stat *ret);
+	int (*setattr)(struct mount *m, struct node *n, struct handle *h, const struct change *change);
+	int (*lookup)(struct mount *m, struct node *dir, const char *name, struct node **ret); /* counted reference */
+	int (*make)(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret);
+	int (*unlink)(struct mount *m, struct node *dir, const char *name);
+	int (*rmdir)(struct mount *m, struct node *dir, const char *name);
+	int (*readdir)(struct mount *m, struct node *dir, struct handle *h, uint64_t cookie, const struct emit *emit);
+	int (*open)(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel);
+	int (*read)(struct mount *m, struct handle *h, size_t size, uint64_t offset, struct read_out *out);
+	int (*write)(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset);
+	int (*flush)(struct mount *m, struct handle *h);
+	int (*fsync)(struct mount *m, struct handle *h);
+	void (*release)(struct mount *m, struct handle *h);
+	void (*free)(struct node *n); /* of state, when the node goes */
+};
+
+extern const struct node_ops dir_ops, file_ops, sidecar_ops, other_ops, chunkdir_ops, chunk_ops, data_ops, npy_ops,
+	computedir_ops, result_ops, controldir_ops, control_ops;
+
+/* The node of what the head describes; made on first sight.  Takes what attr says as current unless seq (mount.inval_seq from
+ * before the request) has moved on.  The reference is the caller's. */
+int node_of_attr(struct mount *m, const struct wire_attr *attr, uint64_t seq, uint64_t parent_ino, const char *name,
+		 struct node **ret);
+/* A view of an array, or a control node (array NULL); made on first sight.  tag: tells nodes of one kind and array apart. */
+int node_of_view(struct mount *m, enum node_kind kind, struct array *array, uint64_t tag, const char *name,
+		 struct node **ret);
+uint64_t view_ino(uint64_t array_ino, enum node_kind kind, uint64_t tag, const char *name);
+
+struct node *node_ref(struct node *n);
+void node_unref(struct mount *m, struct node *n);
+struct node *node_find(struct mount *m, uint64_t ino); /* counted, or NULL */
+void node_looked_up(struct mount *m, struct node *n);  /* the kernel was given it */
+void node_forget(struct mount *m, struct node *n, uint64_t n_lookup);
+
+/* attr as last known; asks the head when it may be out of date. */
+int node_attr(struct mount *m, struct node *n, struct wire_attr *ret);
+void node_set_attr(struct mount *m, struct node *n, const struct wire_attr *attr, uint64_t seq);
+void node_stat(const struct wire_attr *attr, struct stat *ret);
+bool node_is_array(const struct wire_attr *attr);
+/* "/climate/temps/data", as far as is known; for messages.  */
+void node_path(struct mount *m, const struct node *n, char *ret, size_t cap);
+
+#endif
