@@ -195,6 +195,7 @@ static void test_refusals(void)
 	CHECK(refused(-EFBIG, 1, (uint64_t[]){ 1ull << 60 }, (uint64_t[]){ 1ull << 43 }, 8));
 	CHECK(refused(-EFBIG, 1, (uint64_t[]){ (1ull << 40) + 1 }, (uint64_t[]){ 1 }, 1));
 	CHECK(refused(-EFBIG, 2, (uint64_t[]){ 0, 5 }, (uint64_t[]){ 1ull << 32, 1ull << 32 }, 1));
+	CHECK(refused(-EFBIG, 2, (uint64_t[]){ 1, 1ull << 20 }, (uint64_t[]){ 1ull << 42, 1 }, 1));
 	/* 2^40 partitions of 2^45 bytes, nearly all of it padding. */
 	CHECK(refused(-EFBIG, 2, (uint64_t[]){ 1, 1ull << 40 }, (uint64_t[]){ 1ull << 45, 1 }, 1));
 }

@@ -403,9 +403,15 @@ static void test_same_layout(void)
 /* What json-c would let through or change. */
 static void test_json_numbers(void)
 {
-	static const char *const bad[] = {
-		"18446744073709551616", "-9223372036854775809", "1.", "01", "--1", "1e", "+1", ".5"
-	};
+	static const char *const bad[] = { "18446744073709551616",
+					   "1000000000000000000000000000000000000000",
+					   "-9223372036854775809",
+					   "1.",
+					   "01",
+					   "--1",
+					   "1e",
+					   "+1",
+					   ".5" };
 	struct json *j;
 	uint64_t u = 1;
 	int64_t i = 1;
