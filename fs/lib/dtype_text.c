@@ -41,8 +41,8 @@ static void decimal_parse(const char *text, struct decimal *d)
 	d->exponent = atoi(text + 1);
 }
 
-/* The text one unit in the last place further from zero.  A power of two has its lower neighbour nearer than its upper one,
- * so the nearest decimal of some length may lie below and miss it where the next one up hits. */
+/* The text one unit in the last place further from zero.  A power of two has its lower neighbour nearer than its upper
+ * one, so the nearest decimal of some length may lie below and miss it where the next one up hits. */
 static void bump(char *text)
 {
 	char *p = strchr(text, 'e');

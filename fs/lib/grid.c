@@ -5,7 +5,7 @@
 
 #define PAGE_BYTES 4096
 
-/* The product of n factors in *ret, or false when it exceeds max.  A zero among them makes it 0, whatever the others. */
+/* The product of n factors in *ret, or false when it exceeds max.  A zero among them makes it 0, whatever the rest. */
 static bool product(const uint64_t *factors, unsigned n, uint64_t max, uint64_t *ret)
 {
 	uint64_t v = 1;

@@ -10,8 +10,8 @@
 #define JSON_DEPTH_MAX 32
 #define JSON_BYTES_MAX (16 << 20)
 
-/* `struct json` has no definition: a pointer to one is a json-c node (NULL stands for JSON's null inside json-c's containers, so null
- * is told from "missing" by null_node). */
+/* `struct json` has no definition: a pointer to one is a json-c node.  json-c holds JSON's null as NULL, which here means
+ * "missing"; so null is the address of null_node. */
 static const char null_node;
 
 static const struct json *wrap(struct json_object *o)
@@ -34,8 +34,8 @@ static bool in_number(char c)
 	return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-/* json-c clamps integers that 64 bits cannot hold, and takes "1." for a number; a document that says one thing and is read as
- * another is refused instead. */
+/* json-c clamps integers that 64 bits cannot hold, and takes "1." for a number; a document that says one thing and is read
+ * as another is refused instead. */
 static bool number_fits(const char *text, size_t len)
 {
 	char copy[24];

@@ -26,8 +26,9 @@ struct npy {
 int npy_parse(const void *buf, size_t len, struct npy *ret, size_t *ret_need, struct reason *why);
 
 /* Writes the header that numpy.save writes (version 1.0 where it fits; dict padded with spaces so that the data starts at a multiple of
- * 64, with NumPy's reserve for the growth of the first axis), of at least min_bytes when the format allows.  ret_buf has cap
- * bytes; *ret_len: header bytes.  -ENOSPC when cap is too small. */
+ * 64, with NumPy's reserve for the growth of the first axis), of at least min_bytes.  ret_buf has cap bytes; *ret_len:
+ * header bytes.  -ENOSPC when cap is too small; -EINVAL when min_bytes exceeds NPY_HEADER_MAX.  By default NumPy
+ * itself refuses to load headers beyond 10000 bytes. */
 int npy_format(const struct npy *h, size_t min_bytes, void *ret_buf, size_t cap, size_t *ret_len);
 
 #endif

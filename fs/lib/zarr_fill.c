@@ -1,5 +1,6 @@
 #include "zarr_fill.h"
 
+#include <ctype.h>
 #include <math.h>
 
 static int refuse(enum dtype dtype, const char *what, struct reason *why)
@@ -85,10 +86,16 @@ static bool float_overflows(double v, enum dtype dtype)
 /* "0x" and two digits a byte, the most significant first: the bits themselves. */
 static bool parse_bits(const char *text, size_t bytes, uint64_t *ret)
 {
-	if (strncmp(text, "0x", 2) != 0 || strlen(text) != 2 + 2 * bytes ||
-	    strspn(text + 2, "0123456789abcdefABCDEF") != 2 * bytes)
+	uint64_t v = 0;
+	size_t n = 0;
+
+	if (text[0] != '0' || text[1] != 'x')
 		return false;
-	*ret = strtoull(text + 2, NULL, 16);
+	for (text += 2; isxdigit((unsigned char)*text); text++, n++)
+		v = v << 4 | (uint64_t)(*text <= '9' ? *text - '0' : (*text | 0x20) - 'a' + 10);
+	if (*text || n != 2 * bytes)
+		return false;
+	*ret = v;
 	return true;
 }
 
