@@ -64,6 +64,7 @@ $(BUILD)/obj/%.o: %.c
 	$(Q)$(CC) $(CPPFLAGS) $(CPPFLAGS_$(firstword $(subst /, ,$*))) $(PKG_CFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(call obj,$(lib_src)): PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS_LIB))
+$(BUILD)/obj/fs/lib/reduce_kernels.o: OPT += -O3
 $(call obj,$(daemon_src)): PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS_META) $(PKGS_LIB))
 $(call obj,$(mount_src)): PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS_FUSE))
 
