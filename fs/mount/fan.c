@@ -1,0 +1,253 @@
+#include "fan.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#define SLICE_MS 100 /* how often calls other than the one that is waited for are looked at */
+
+struct fan {
+	struct mount *m;
+	struct fan_call *calls;
+	size_t n;
+	pthread_mutex_t lock; /* guards stop, and live of the calls */
+	bool stop;            /* all that is live was cancelled, and what starts will be */
+};
+
+static bool lost(int err)
+{
+	return err == -ECONNRESET || err == -EPIPE || err == -ENOTCONN || err == -ESHUTDOWN || err == -ENODATA;
+}
+
+static int errno_of(int err)
+{
+	switch (-err) {
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case ECONNABORTED:
+	case EHOSTUNREACH:
+	case EHOSTDOWN:
+	case ENETUNREACH:
+	case ENETDOWN:
+	case ENOTCONN:
+	case EPIPE:
+	case ESHUTDOWN:
+	case ENODATA:
+	case ENODEV:
+	case EPROTO:
+	case EPROTONOSUPPORT:
+	case EMSGSIZE:
+	case EACCES:
+	case ECANCELED:
+		return -EIO;
+	default:
+		return err;
+	}
+}
+
+static void name_node(struct reason *why, uint32_t node_id, int err)
+{
+	char text[sizeof(why->text)];
+
+	memcpy(text, why->text, sizeof(text));
+	if (!text[0])
+		snprintf(text, sizeof(text), "%s", strerror(-err));
+	reason_set(why, -err, "node %u: %.*s", node_id, (int)sizeof(text) - 20, text);
+}
+
+int fan_to(struct mount *m, uint32_t node_id, struct fan_call *call, struct reason *why)
+{
+	struct reason cause = { "" };
+	int err = cluster_node(m->cluster, node_id, &call->client, &cause);
+
+	call->node_id = node_id;
+	if (!err)
+		return 0;
+	name_node(&cause, node_id, err);
+	return reason_set(why, -errno_of(err), "%s", cause.text);
+}
+
+static bool bounded(const struct fan_call *c)
+{
+	return c->call.timeout_ms != FAN_NO_DEADLINE;
+}
+
+static void stop_all(void *arg)
+{
+	struct fan *f = arg;
+
+	pthread_mutex_lock(&f->lock);
+	f->stop = true;
+	for (size_t i = 0; i < f->n; i++)
+		if (f->calls[i].live)
+			client_cancel(f->calls[i].client, &f->calls[i].call);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Connecting may take its time, so the lock is only taken afterwards; a stop that came in between is caught up with. */
+static void start(struct fan *f, struct fan_call *c)
+{
+	int err = client_start(c->client, &c->call);
+
+	c->err = err;
+	c->heard_ns = time_mono_ns();
+	if (err)
+		return;
+	pthread_mutex_lock(&f->lock);
+	c->live = true;
+	if (f->stop)
+		client_cancel(c->client, &c->call);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void end_ping(struct fan_call *c)
+{
+	if (!c->ping)
+		return;
+	client_cancel(c->client, c->ping);
+	client_wait(c->client, c->ping);
+	free(c->ping);
+	c->ping = NULL;
+}
+
+static int start_ping(struct fan *f, struct fan_call *c, struct reason *why)
+{
+	int err;
+
+	c->ping = calloc(1, sizeof(*c->ping));
+	if (!c->ping)
+		return -ENOMEM;
+	c->ping->type = WIRE_PING;
+	c->ping->timeout_ms = f->m->options.timeout_ms;
+	err = client_start(c->client, c->ping);
+	if (err) {
+		*why = c->ping->why;
+		free(c->ping);
+		c->ping = NULL;
+	}
+	return err;
+}
+
+/* Whether the node answers; false with the failure of the ping. */
+static bool alive(struct fan *f, struct fan_call *c, int *ret_err, struct reason *why)
+{
+	if (!c->ping) {
+		if (time_mono_ns() - c->heard_ns < f->m->options.timeout_ms * UINT64_C(1000000) / 4)
+			return true;
+		*ret_err = start_ping(f, c, why);
+		return *ret_err == 0;
+	}
+	if (!client_wait_for(c->client, c->ping, 0, ret_err))
+		return true;
+	*why = c->ping->why;
+	free(c->ping);
+	c->ping = NULL;
+	c->heard_ns = time_mono_ns();
+	return *ret_err == 0;
+}
+
+/* True when it is over and has been waited for. */
+static bool wait_slice(struct fan *f, struct fan_call *c, unsigned ms, int *ret_err)
+{
+	struct reason why = { "" };
+
+	if (!c->live) {
+		*ret_err = c->err;
+		return true;
+	}
+	if (client_wait_for(c->client, &c->call, ms, ret_err))
+		return true;
+	if (bounded(c) || alive(f, c, ret_err, &why))
+		return false;
+	client_cancel(c->client, &c->call);
+	client_wait(c->client, &c->call);
+	c->call.why = why;
+	return true;
+}
+
+static bool again(struct fan *f, struct fan_call *c, int err)
+{
+	uint64_t now = time_mono_ns();
+
+	if (!lost(err) || !c->retry || c->retried || f->stop)
+		return false;
+	if (bounded(c) && now + 1000000 >= c->deadline_ns)
+		return false;
+	c->retried = true;
+	if (bounded(c))
+		c->call.timeout_ms = (unsigned)((c->deadline_ns - now) / 1000000);
+	c->call.why.text[0] = '\0';
+	start(f, c);
+	return true;
+}
+
+/* True when the call is over. */
+static bool settle(struct fan *f, struct fan_call *c, unsigned ms)
+{
+	int err;
+
+	if (!wait_slice(f, c, ms, &err))
+		return false;
+	pthread_mutex_lock(&f->lock);
+	c->live = false;
+	pthread_mutex_unlock(&f->lock);
+	if (err && again(f, c, err))
+		return false;
+	end_ping(c);
+	c->err = errno_of(err);
+	if (err)
+		name_node(&c->call.why, c->node_id, err);
+	return true;
+}
+
+static void settle_all(struct fan *f, bool all_or_none, int *ret_err, size_t *ret_failed, bool *over)
+{
+	for (size_t first = 0; first < f->n;) {
+		if (over[first]) {
+			first++;
+			continue;
+		}
+		unsigned ms = SLICE_MS;
+		for (size_t i = first; i < f->n; i++) {
+			if (over[i])
+				continue;
+			over[i] = settle(f, &f->calls[i], ms);
+			if (over[i] && f->calls[i].err && !*ret_err) {
+				*ret_err = f->calls[i].err;
+				*ret_failed = i;
+				if (all_or_none)
+					stop_all(f);
+			}
+			if (i == first && over[i])
+				break;
+			ms = 0;
+		}
+	}
+}
+
+int fan_run(struct mount *m, struct fan_call *calls, size_t n, bool all_or_none, struct cancel *cancel,
+	    size_t *ret_failed)
+{
+	struct fan f = { .m = m, .calls = calls, .n = n };
+	AUTO_FREE bool *over = calloc(n + 1, sizeof(*over));
+	size_t failed = 0;
+	int err = 0;
+
+	if (!over)
+		return -ENOMEM;
+	pthread_mutex_init(&f.lock, NULL);
+	if (cancel)
+		cancel_watch(cancel, stop_all, &f);
+	for (size_t i = 0; i < n; i++) {
+		calls[i].deadline_ns = time_mono_ns() + m->options.timeout_ms * UINT64_C(1000000);
+		start(&f, &calls[i]);
+	}
+	settle_all(&f, all_or_none, &err, &failed, over);
+	if (cancel)
+		cancel_watch(cancel, NULL, NULL);
+	pthread_mutex_destroy(&f.lock);
+	if (err && cancel && atomic_load(&cancel->on))
+		err = -EINTR;
+	if (err && ret_failed)
+		*ret_failed = failed;
+	return err;
+}
