@@ -1,0 +1,427 @@
+#include "bytes_internal.h"
+#include "io.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#define BLOCK_BYTES UINT64_C(65536) /* of one checksum: two ranges in one block are as good as one */
+#define LEASE_TRIES 3
+
+/* ---- the table of partitions ---- */
+
+static void unlink_locked(struct bytes *b, struct part *p)
+{
+	*(p->newer ? &p->newer->older : &b->newest) = p->older;
+	*(p->older ? &p->older->newer : &b->oldest) = p->newer;
+}
+
+static void link_newest_locked(struct bytes *b, struct part *p)
+{
+	p->newer = NULL;
+	p->older = b->newest;
+	*(b->newest ? &b->newest->newer : &b->oldest) = p;
+	b->newest = p;
+}
+
+static struct part *part_new(uint64_t index)
+{
+	struct part *p = calloc(1, sizeof(*p));
+	pthread_rwlockattr_t attr;
+
+	if (!p)
+		return NULL;
+	p->index = index;
+	p->rfd = p->wfd = -1;
+	/* A seal must not starve behind writers that never pause. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&p->ranges_lock, NULL);
+	return p;
+}
+
+static void part_free(struct part *p)
+{
+	part_close_locked(p);
+	free(p->ranges);
+	pthread_mutex_destroy(&p->ranges_lock);
+	pthread_rwlock_destroy(&p->lock);
+	free(p);
+}
+
+/* Takes one that nobody needs out of the table when there are too many. */
+static struct part *evict_locked(struct bytes *b)
+{
+	if (map_count(&b->parts) < PARTS_KEPT + b->n_dirty)
+		return NULL;
+	for (struct part *p = b->oldest; p; p = p->newer) {
+		if (p->refs > 0 || atomic_load(&p->dirty))
+			continue;
+		unlink_locked(b, p);
+		map_del(&b->parts, p->index);
+		return p;
+	}
+	return NULL;
+}
+
+static struct part *insert_locked(struct bytes *b, uint64_t index)
+{
+	struct part *p = part_new(index);
+
+	if (!p)
+		return NULL;
+	if (map_put(&b->parts, index, p)) {
+		part_free(p);
+		return NULL;
+	}
+	return p;
+}
+
+struct part *part_get(struct bytes *b, uint64_t index)
+{
+	struct part *p, *evicted = NULL;
+
+	pthread_mutex_lock(&b->lock);
+	p = map_get(&b->parts, index);
+	if (p) {
+		unlink_locked(b, p);
+	} else {
+		evicted = evict_locked(b);
+		p = insert_locked(b, index);
+	}
+	if (p) {
+		link_newest_locked(b, p);
+		p->refs++;
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (evicted)
+		part_free(evicted);
+	return p;
+}
+
+void part_put(struct bytes *b, struct part *p)
+{
+	if (!p)
+		return;
+	pthread_mutex_lock(&b->lock);
+	p->refs--;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void part_mark_dirty(struct bytes *b, struct part *p)
+{
+	if (atomic_load(&p->dirty))
+		return;
+	pthread_mutex_lock(&b->lock);
+	if (!atomic_exchange(&p->dirty, true))
+		b->n_dirty++;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void part_mark_clean(struct bytes *b, struct part *p)
+{
+	pthread_mutex_lock(&b->lock);
+	if (atomic_exchange(&p->dirty, false))
+		b->n_dirty--;
+	pthread_mutex_unlock(&b->lock);
+}
+
+static int by_index(const void *a, const void *b)
+{
+	const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+int part_collect(struct bytes *b, uint64_t first, uint64_t count, bool dirty_only, struct part ***ret, size_t *ret_n)
+{
+	struct part **list;
+	size_t n = 0, pos = 0;
+	uint64_t key;
+	void *value;
+
+	pthread_mutex_lock(&b->lock);
+	list = calloc(map_count(&b->parts) + 1, sizeof(struct part *));
+	while (list && map_next(&b->parts, &pos, &key, &value)) {
+		struct part *p = value;
+		if (key < first || key - first >= count || (dirty_only && !atomic_load(&p->dirty)))
+			continue;
+		p->refs++;
+		list[n++] = p;
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (!list)
+		return -ENOMEM;
+	qsort(list, n, sizeof(struct part *), by_index);
+	*ret = list;
+	*ret_n = n;
+	return 0;
+}
+
+void part_free_all(struct bytes *b)
+{
+	while (b->newest) {
+		struct part *p = b->newest;
+		unlink_locked(b, p);
+		part_free(p);
+	}
+	map_fini(&b->parts);
+}
+
+/* ---- descriptors and leases ---- */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void part_close_locked(struct part *p)
+{
+	close_fd(&p->rfd);
+	close_fd(&p->wfd);
+}
+
+void part_close_read_locked(struct part *p)
+{
+	close_fd(&p->rfd);
+}
+
+void part_forget_locked(struct bytes *b, struct part *p)
+{
+	part_close_locked(p);
+	p->n_ranges = 0;
+	part_mark_clean(b, p);
+}
+
+static int ask_open(struct bytes *b, struct part *p, uint32_t flags, int *ret_fd, struct reason *why)
+{
+	struct wire_part_open body = { .part = bytes_part_id(b, p->index, flags), .alloc = b->layout.alloc };
+	struct wire_part_open_reply reply;
+	struct fan_call c = {
+		.call = { .type = WIRE_PART_OPEN, .body = &body, .body_bytes = sizeof(body), .reply_body = &reply },
+		.retry = true
+	};
+	int err = bytes_call(b, p->index, &c, NULL, why);
+
+	if (err)
+		return err;
+	if (c.call.reply_fd < 0)
+		return reason_set(why, EIO, "partition %llu: the node on this machine sent no descriptor",
+				  (unsigned long long)p->index);
+	*ret_fd = c.call.reply_fd;
+	return 0;
+}
+
+bool part_leased_locked(const struct part *p, struct client *c)
+{
+	return p->wfd >= 0 && p->losses == client_losses(c);
+}
+
+/* While there is a lease its descriptor serves the reads as well; afterwards the node hands out a verified one again. */
+int part_lease_locked(struct bytes *b, struct part *p, struct client *c, struct reason *why)
+{
+	uint64_t losses = client_losses(c);
+	int fd, err = ask_open(b, p, WIRE_PART_FOR_WRITE, &fd, why);
+
+	if (err)
+		return err;
+	part_close_locked(p);
+	p->wfd = fd;
+	p->losses = losses;
+	return 0;
+}
+
+/* Returns with p->lock held for reading and a descriptor in *ret_fd. */
+static int lock_for_read(struct bytes *b, struct part *p, int *ret_fd, struct reason *why)
+{
+	int err;
+
+	for (;;) {
+		pthread_rwlock_rdlock(&p->lock);
+		*ret_fd = p->wfd >= 0 ? p->wfd : p->rfd;
+		if (*ret_fd >= 0)
+			return 0;
+		pthread_rwlock_unlock(&p->lock);
+		pthread_rwlock_wrlock(&p->lock);
+		err = p->wfd < 0 && p->rfd < 0 ? ask_open(b, p, 0, &p->rfd, why) : 0;
+		pthread_rwlock_unlock(&p->lock);
+		if (err)
+			return err;
+	}
+}
+
+int part_read(struct bytes *b, struct part *p, char *buf, size_t len, uint64_t offset, struct reason *why)
+{
+	size_t done = 0;
+	int fd, err = lock_for_read(b, p, &fd, why);
+
+	if (err == -ENOENT) {
+		bytes_fill(&b->layout, buf, len, offset);
+		return 0;
+	}
+	if (err)
+		return err;
+	err = io_pread(fd, buf, len, offset, &done);
+	pthread_rwlock_unlock(&p->lock);
+	if (err)
+		return reason_set(why, -err, "partition %llu on this machine: %s", (unsigned long long)p->index,
+				  strerror(-err));
+	memset(buf + done, 0, len - done);
+	return 0;
+}
+
+int part_read_fd(struct bytes *b, struct part *p, size_t len, uint64_t offset, int *ret_fd, struct reason *why)
+{
+	struct stat st;
+	uint64_t end;
+	int fd, copy = -1, err = lock_for_read(b, p, &fd, why);
+
+	if (err)
+		return err;
+	if (fstat(fd, &st))
+		err = -errno;
+	else if (add_overflows(offset, len, &end) || end > (uint64_t)st.st_size)
+		err = -ENOENT;
+	if (!err) {
+		copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		err = copy < 0 ? -errno : 0;
+	}
+	pthread_rwlock_unlock(&p->lock);
+	if (err)
+		return reason_set(why, -err, "partition %llu on this machine: %s", (unsigned long long)p->index,
+				  strerror(-err));
+	*ret_fd = copy;
+	return 0;
+}
+
+/* ---- what was written ---- */
+
+static bool touch(const struct range *a, const struct range *b)
+{
+	return b->start / BLOCK_BYTES * BLOCK_BYTES <= a->end + (BLOCK_BYTES - a->end % BLOCK_BYTES) % BLOCK_BYTES;
+}
+
+static void remove_range(struct part *p, size_t i)
+{
+	p->n_ranges--;
+	memmove(&p->ranges[i], &p->ranges[i + 1], (p->n_ranges - i) * sizeof(p->ranges[0]));
+}
+
+static void merge_with_next(struct part *p, size_t i)
+{
+	p->ranges[i].end = MAX(p->ranges[i].end, p->ranges[i + 1].end);
+	remove_range(p, i + 1);
+}
+
+static void merge_closest(struct part *p)
+{
+	size_t best = 0;
+
+	for (size_t i = 1; i + 1 < p->n_ranges; i++)
+		if (p->ranges[i + 1].start - p->ranges[i].end < p->ranges[best + 1].start - p->ranges[best].end)
+			best = i;
+	merge_with_next(p, best);
+}
+
+static size_t first_after(const struct part *p, uint64_t start)
+{
+	size_t lo = 0, hi = p->n_ranges;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (p->ranges[mid].start <= start)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* Room for one more. */
+static int make_room(struct part *p)
+{
+	size_t cap = p->cap_ranges ? 2 * p->cap_ranges : 8;
+	struct range *ranges;
+
+	if (p->n_ranges < p->cap_ranges)
+		return 0;
+	if (p->n_ranges == WIRE_RANGES_MAX) {
+		merge_closest(p);
+		return 0;
+	}
+	ranges = realloc(p->ranges, cap * sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	p->ranges = ranges;
+	p->cap_ranges = cap;
+	return 0;
+}
+
+static int add_range(struct part *p, uint64_t start, uint64_t end)
+{
+	size_t i;
+
+	if (make_room(p))
+		return -ENOMEM;
+	i = first_after(p, start);
+	memmove(&p->ranges[i + 1], &p->ranges[i], (p->n_ranges - i) * sizeof(p->ranges[0]));
+	p->ranges[i] = (struct range){ start, end };
+	p->n_ranges++;
+	if (i > 0 && touch(&p->ranges[i - 1], &p->ranges[i]))
+		merge_with_next(p, --i);
+	while (i + 1 < p->n_ranges && touch(&p->ranges[i], &p->ranges[i + 1]))
+		merge_with_next(p, i);
+	return 0;
+}
+
+/* Noted before it is written: a write that fails half-way has changed something all the same. */
+static int note_write(struct bytes *b, struct part *p, uint64_t offset, size_t len)
+{
+	pthread_mutex_lock(&p->ranges_lock);
+	int err = add_range(p, offset, offset + len);
+	pthread_mutex_unlock(&p->ranges_lock);
+	if (!err)
+		part_mark_dirty(b, p);
+	return err;
+}
+
+static int lock_for_write(struct bytes *b, struct part *p, struct client *c, struct reason *why)
+{
+	int err = 0;
+
+	for (int i = 0; i < LEASE_TRIES && !err; i++) {
+		pthread_rwlock_rdlock(&p->lock);
+		if (part_leased_locked(p, c))
+			return 0;
+		pthread_rwlock_unlock(&p->lock);
+		pthread_rwlock_wrlock(&p->lock);
+		if (!part_leased_locked(p, c))
+			err = part_lease_locked(b, p, c, why);
+		pthread_rwlock_unlock(&p->lock);
+	}
+	return err ? err
+		   : reason_set(why, EIO,
+				"partition %llu: the connection to the node on this machine is lost again and again",
+				(unsigned long long)p->index);
+}
+
+int part_write(struct bytes *b, struct part *p, struct client *c, const char *buf, size_t len, uint64_t offset,
+	       struct reason *why)
+{
+	int err = lock_for_write(b, p, c, why);
+
+	if (err)
+		return err;
+	err = note_write(b, p, offset, len);
+	if (!err)
+		err = io_pwrite(p->wfd, buf, len, offset);
+	pthread_rwlock_unlock(&p->lock);
+	if (err)
+		return reason_set(why, -err, "partition %llu on this machine: %s", (unsigned long long)p->index,
+				  strerror(-err));
+	return 0;
+}
