@@ -58,12 +58,16 @@ int client_call(struct client *c, struct call *call);
 /* The same in two steps, so that many peers work at once.  Each started call must be waited for exactly once. */
 int client_start(struct client *c, struct call *call);
 int client_wait(struct client *c, struct call *call);
+/* As client_wait, for at most ms: false when it is not over by then; it goes on and is to be waited for again. */
+bool client_wait_for(struct client *c, struct call *call, unsigned ms, int *ret_err);
 /* Any thread, between start and wait: asks the peer to stop and makes the wait return -ECANCELED at once. */
 void client_cancel(struct client *c, struct call *call);
 
 void client_push_done(struct client *c, uint64_t id); /* answers a push */
 
 bool client_connected(const struct client *c);
+/* How many connections were lost so far.  Once it has risen the peer may have ended our session, and its leases. */
+uint64_t client_losses(const struct client *c);
 int client_hello(struct client *c, struct wire_hello_reply *ret, struct reason *why); /* connects if need be */
 /* Bytes over all connections so far, frames included. */
 void client_traffic(const struct client *c, uint64_t *ret_sent, uint64_t *ret_received);
