@@ -10,6 +10,19 @@
 #define SAME(o, key) ((o) == (key) || ((key) == 0 && (o) == -1))
 #include "reduce_kernel_common.h"
 
+TARGET static int64_t NAME(top)(const void *data, size_t n)
+{
+	const T *p = data;
+	T top = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		T magnitude = MAGNITUDE(p[i]);
+
+		top = magnitude > top ? magnitude : top;
+	}
+	return top;
+}
+
 TARGET static size_t NAME(nans)(const void *data, size_t n, size_t *ret_first)
 {
 	const T *p = data;

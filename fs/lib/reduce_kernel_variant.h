@@ -116,6 +116,7 @@ TARGET static void NAME(fixed)(const void *data, size_t n, int64_t *ret)
 
 #define VARIANT_OF(x, type) NAME_2(x, type, VARIANT)
 #define BASICS(type) .range = VARIANT_OF(range, type), .truth = VARIANT_OF(truth, type), .find = VARIANT_OF(find, type)
+#define FLOAT(type) BASICS(type), .top = VARIANT_OF(top, type), .nans = VARIANT_OF(nans, type)
 #define INTEGER(type)                                                                                                  \
 	{                                                                                                              \
 		BASICS(type), .sums = VARIANT_OF(sums, type)                                                           \
@@ -139,12 +140,13 @@ static const struct kernels VARIANT_OF(kernels, table) = {
 		[DTYPE_UINT16] = INTEGER(uint16),
 		[DTYPE_UINT32] = INTEGER(uint32),
 		[DTYPE_UINT64] = INTEGER(uint64),
-		[DTYPE_FLOAT16] = { BASICS(float16), .nans = VARIANT_OF(nans, float16), .fixed = VARIANT_OF(fixed, float16) },
-		[DTYPE_FLOAT32] = { BASICS(float32), .nans = VARIANT_OF(nans, float32), .slices = VARIANT_OF(slices, float32) },
-		[DTYPE_FLOAT64] = { BASICS(float64), .nans = VARIANT_OF(nans, float64), .slices = VARIANT_OF(slices, float64) },
+		[DTYPE_FLOAT16] = { FLOAT(float16), .fixed = VARIANT_OF(fixed, float16) },
+		[DTYPE_FLOAT32] = { FLOAT(float32), .slices = VARIANT_OF(slices, float32) },
+		[DTYPE_FLOAT64] = { FLOAT(float64), .slices = VARIANT_OF(slices, float64) },
 	},
 };
 
+#undef FLOAT
 #undef INTEGER
 #undef BASICS
 #undef VARIANT_OF

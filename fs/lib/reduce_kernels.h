@@ -34,6 +34,7 @@ struct kernel {
 	/* integers */
 	void (*sums)(const void *data, size_t n, bool squares, struct kernel_sums *ret);
 	/* floats */
+	int64_t (*top)(const void *data, size_t n);                    /* the greatest magnitude's bits */
 	size_t (*nans)(const void *data, size_t n, size_t *ret_first); /* how many; *ret_first set if any */
 	/* float32, float64, all finite and below 2^(exp + 1) in magnitude.  False: some element has more bits below its
 	 * block's leading one than the limbs hold; the caller takes the elements one by one. */

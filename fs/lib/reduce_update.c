@@ -81,17 +81,18 @@ static bool block_has_nan(const struct block *b)
 	return dtype_class(b->dtype) == DTYPE_CLASS_FLOAT && (b->keys[1] > inf || b->keys[0] < ~inf);
 }
 
-/* Notes NaNs and infinities; true if only finite elements were seen so far, here and in all earlier blocks. */
-static bool note_specials(struct moments *m, const struct block *b)
+/* Notes NaNs and infinities, top being the bits of the greatest magnitude; true if only finite elements were seen so far, here
+ * and in all earlier blocks. */
+static bool note_specials(struct moments *m, struct block *b, int64_t top)
 {
 	int64_t inf = reduce_key_inf(b->dtype);
 
-	if (block_has_nan(b)) {
-		m->nan = true;
-	} else {
+	if (top == inf) {
+		block_keys(b);
 		m->plus_inf |= b->keys[1] == inf;
 		m->minus_inf |= b->keys[0] == ~inf;
 	}
+	m->nan |= top > inf;
 	return reduce_moments_finite(m);
 }
 
@@ -105,13 +106,12 @@ static void float16_moments(struct moments *m, const struct block *b, bool squar
 	add_sums(m, &sums, -24, squares);
 }
 
-static void float_moments(struct moments *m, const struct block *b, bool squares)
+static void float_moments(struct moments *m, const struct block *b, int64_t top, bool squares)
 {
-	int64_t top = MAX(b->keys[1], ~b->keys[0]); /* the bits of the greatest magnitude, or one less than nothing */
 	struct kernel_slices slices;
 	int exp = b->dtype == DTYPE_FLOAT32 ? (int)(top >> 23) - 127 : (int)(top >> 52) - 1023;
 
-	if (top <= 0)
+	if (!top)
 		return;
 	if (b->kernel->slices(b->data, b->n, exp, squares, &slices)) {
 		add_slices(m, &slices, squares);
@@ -124,6 +124,7 @@ static void float_moments(struct moments *m, const struct block *b, bool squares
 static void block_moments(struct moments *m, struct block *b, bool squares)
 {
 	struct kernel_sums sums;
+	int64_t top;
 
 	if (dtype_class(b->dtype) != DTYPE_CLASS_FLOAT) {
 		b->kernel->sums(b->data, b->n, squares, &sums);
@@ -132,13 +133,13 @@ static void block_moments(struct moments *m, struct block *b, bool squares)
 	}
 	if (m->nan)
 		return;
-	block_keys(b);
-	if (!note_specials(m, b))
+	top = b->kernel->top(b->data, b->n);
+	if (!note_specials(m, b, top))
 		return;
 	if (b->dtype == DTYPE_FLOAT16)
 		float16_moments(m, b, squares);
 	else
-		float_moments(m, b, squares);
+		float_moments(m, b, top, squares);
 }
 
 /* The first index is looked for only if the block's extreme can win. */
@@ -317,11 +318,11 @@ static struct exact_parts parts_of(enum dtype part, const void *value)
 
 static void repeat_moments(struct moments *m, enum dtype part, const void *value, uint64_t n, bool squares)
 {
-	struct block b = { .dtype = part };
+	int64_t key = reduce_key(part, value);
+	struct block b = { .dtype = part, .have_keys = true, .keys = { key, key } };
 	struct exact_parts x;
 
-	b.keys[0] = b.keys[1] = reduce_key(part, value);
-	if (dtype_class(part) == DTYPE_CLASS_FLOAT && (m->nan || !note_specials(m, &b)))
+	if (dtype_class(part) == DTYPE_CLASS_FLOAT && (m->nan || !note_specials(m, &b, MAX(key, ~key))))
 		return;
 	x = parts_of(part, value);
 	exact_add_times(&m->sum, x.mant, n, x.exp, x.negative);
