@@ -17,13 +17,10 @@
 #include "client.h"
 #include "fan.h"
 #include "map.h"
+#include "ranges.h"
 
 #define PARTS_KEPT                                                                                                     \
 	256u /* partitions known that are clean, and so descriptors kept open for reading; and as many dirty ones */
-
-struct range {
-	uint64_t start, end;
-};
 
 struct part {
 	uint64_t index;
@@ -35,9 +32,8 @@ struct part {
 	int rfd, wfd;                /* -1: none.  wfd: with a write lease */
 	uint64_t losses;             /* client_losses() when the lease was taken: more by now: the lease is gone */
 	pthread_mutex_t ranges_lock; /* guards what follows, together with lock */
-	struct range *ranges;        /* written through wfd and not sealed; sorted, apart */
-	size_t n_ranges, cap_ranges;
-	struct uuid incarnation; /* of the remote node when the first write since the last seal was sent */
+	struct ranges ranges;        /* written through wfd and not sealed */
+	struct uuid incarnation;     /* of the remote node when the first write since the last seal was sent */
 };
 
 struct bytes {

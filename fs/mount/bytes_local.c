@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#define BLOCK_BYTES UINT64_C(65536) /* of one checksum: two ranges in one block are as good as one */
 #define LEASE_TRIES 3
 
 /* ---- the table of partitions ---- */
@@ -45,7 +44,7 @@ static struct part *part_new(uint64_t index)
 static void part_free(struct part *p)
 {
 	part_close_locked(p);
-	free(p->ranges);
+	ranges_fini(&p->ranges);
 	pthread_mutex_destroy(&p->ranges_lock);
 	pthread_rwlock_destroy(&p->lock);
 	free(p);
@@ -193,7 +192,7 @@ void part_close_read_locked(struct part *p)
 void part_forget_locked(struct bytes *b, struct part *p)
 {
 	part_close_locked(p);
-	p->n_ranges = 0;
+	ranges_clear(&p->ranges);
 	part_mark_clean(b, p);
 }
 
@@ -298,91 +297,13 @@ int part_read_fd(struct bytes *b, struct part *p, size_t len, uint64_t offset, i
 	return 0;
 }
 
-/* ---- what was written ---- */
-
-static bool touch(const struct range *a, const struct range *b)
-{
-	return b->start / BLOCK_BYTES * BLOCK_BYTES <= a->end + (BLOCK_BYTES - a->end % BLOCK_BYTES) % BLOCK_BYTES;
-}
-
-static void remove_range(struct part *p, size_t i)
-{
-	p->n_ranges--;
-	memmove(&p->ranges[i], &p->ranges[i + 1], (p->n_ranges - i) * sizeof(p->ranges[0]));
-}
-
-static void merge_with_next(struct part *p, size_t i)
-{
-	p->ranges[i].end = MAX(p->ranges[i].end, p->ranges[i + 1].end);
-	remove_range(p, i + 1);
-}
-
-static void merge_closest(struct part *p)
-{
-	size_t best = 0;
-
-	for (size_t i = 1; i + 1 < p->n_ranges; i++)
-		if (p->ranges[i + 1].start - p->ranges[i].end < p->ranges[best + 1].start - p->ranges[best].end)
-			best = i;
-	merge_with_next(p, best);
-}
-
-static size_t first_after(const struct part *p, uint64_t start)
-{
-	size_t lo = 0, hi = p->n_ranges;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		if (p->ranges[mid].start <= start)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-/* Room for one more. */
-static int make_room(struct part *p)
-{
-	size_t cap = p->cap_ranges ? 2 * p->cap_ranges : 8;
-	struct range *ranges;
-
-	if (p->n_ranges < p->cap_ranges)
-		return 0;
-	if (p->n_ranges == WIRE_RANGES_MAX) {
-		merge_closest(p);
-		return 0;
-	}
-	ranges = realloc(p->ranges, cap * sizeof(*ranges));
-	if (!ranges)
-		return -ENOMEM;
-	p->ranges = ranges;
-	p->cap_ranges = cap;
-	return 0;
-}
-
-static int add_range(struct part *p, uint64_t start, uint64_t end)
-{
-	size_t i;
-
-	if (make_room(p))
-		return -ENOMEM;
-	i = first_after(p, start);
-	memmove(&p->ranges[i + 1], &p->ranges[i], (p->n_ranges - i) * sizeof(p->ranges[0]));
-	p->ranges[i] = (struct range){ start, end };
-	p->n_ranges++;
-	if (i > 0 && touch(&p->ranges[i - 1], &p->ranges[i]))
-		merge_with_next(p, --i);
-	while (i + 1 < p->n_ranges && touch(&p->ranges[i], &p->ranges[i + 1]))
-		merge_with_next(p, i);
-	return 0;
-}
+/* ---- writing ---- */
 
 /* Noted before it is written: a write that fails half-way has changed something all the same. */
 static int note_write(struct bytes *b, struct part *p, uint64_t offset, size_t len)
 {
 	pthread_mutex_lock(&p->ranges_lock);
-	int err = add_range(p, offset, offset + len);
+	int err = len > 0 ? ranges_add(&p->ranges, offset, offset + len) : 0;
 	pthread_mutex_unlock(&p->ranges_lock);
 	if (!err)
 		part_mark_dirty(b, p);

@@ -32,13 +32,13 @@ static void take_failure(struct sealing *g, int err, const struct reason *why)
 
 static int encode_ranges(struct seal *s)
 {
-	size_t n = s->part->n_ranges;
+	size_t n = s->part->ranges.n;
 
 	s->ranges = calloc(n + 1, sizeof(*s->ranges));
 	if (!s->ranges)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		const struct range *r = &s->part->ranges[i];
+		const struct range *r = &s->part->ranges.at[i];
 		s->ranges[i] = (struct wire_range){ le64_of(r->start), le64_of(r->end - r->start) };
 	}
 	s->body.n_ranges = le32_of((uint32_t)n);
