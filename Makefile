@@ -42,14 +42,14 @@ fuzzers  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(patsubst $(BUILD)/%,%,$(2))")
 
-.PHONY: all help lib units fuzzers clean install uninstall
+.PHONY: all help lib units fuzzers demo demo-stop test check bench clean install uninstall
 all: $(programs)
 
 help:
 	@echo "make            the four programs, into $(BUILD)/"
 	@echo "make install    into DESTDIR, PREFIX=$(PREFIX)"
 	@echo "sudo make demo  install what is missing, build, start three nodes here and show them (KEEP=1: leave them up)"
-	@echo "sudo make test  install what the tests need and run all of them"
+	@echo "sudo make test  install what the tests need and run all of them (check: without installing and sanitizers)"
 	@echo "sudo make bench measure, and print one table"
 	@echo "make units      unit tests in C;  make fuzzers: fuzz targets (clang)"
 	@echo "SANITIZE=address,undefined | thread, BUILD=DIR, V=1, WERROR=-Werror"
@@ -97,6 +97,21 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(wildcard fs/lib/*.h)
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)
 	$(Q)clang $(CPPFLAGS) $(shell $(PKG_CONFIG) --cflags $(PKGS_LIB)) -std=gnu11 -O1 -g -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(lib_src) $(LDLIBS_LIB)
+
+# These install what they need and build by themselves, so that they work on a bare machine.
+demo:
+	@BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/demo/demo.sh
+demo-stop:
+	@tests/demo/demo.sh stop
+test:
+	@tests/install-deps.sh test
+	@BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/run-tests.sh
+check:
+	@BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/run-tests.sh --ignore=tests/test_sanitizers.py
+bench:
+	@tests/install-deps.sh bench
+	@$(MAKE) -s BUILD="$(BUILD)" all
+	@SLABFS_BUILD="$(BUILD)" $(PYTHON) tests/bench/bench.py
 
 clean:
 	rm -rf $(BUILD)
