@@ -49,6 +49,8 @@ struct extreme {
 /* The moments of one part of the elements, real or imaginary.  Once `nan` the sums no longer matter; nor with an infinity. */
 struct moments {
 	bool nan, plus_inf, minus_inf;
+	bool guessed; /* exp: what served for the last block's slices; a hint, no part of the state's meaning */
+	int exp;
 	struct exact sum, squares;
 };
 

@@ -36,9 +36,9 @@ struct kernel {
 	/* floats */
 	int64_t (*top)(const void *data, size_t n);                    /* the greatest magnitude's bits */
 	size_t (*nans)(const void *data, size_t n, size_t *ret_first); /* how many; *ret_first set if any */
-	/* float32, float64, all finite and below 2^(exp + 1) in magnitude.  False: some element has more bits below its
-	 * block's leading one than the limbs hold; the caller takes the elements one by one. */
-	bool (*slices)(const void *data, size_t n, int exp, bool squares, struct kernel_slices *ret);
+	/* float32, float64.  exp is a guess: it serves if all elements are finite and below 2^(exp + 1) even when rounded to
+	 * 20 bits, and not too far below.  False: it does not, nothing is known; `more` limbs may. */
+	bool (*slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret);
 	/* float16, all finite: ret[i] = data[i] * 2^24 */
 	void (*fixed)(const void *data, size_t n, int64_t *ret);
 };

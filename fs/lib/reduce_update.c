@@ -6,6 +6,8 @@
 #include "reduce_internal.h"
 #include "reduce_kernels.h"
 
+#define SUM_HEADROOM 2 /* powers of two that the next block may be larger */
+
 /* One block of one part. */
 struct block {
 	enum dtype dtype;
@@ -106,19 +108,39 @@ static void float16_moments(struct moments *m, const struct block *b, bool squar
 	add_sums(m, &sums, -24, squares);
 }
 
+/* The exponent that holds for a block whose greatest magnitude has these bits. */
+static int top_exponent(enum dtype dtype, int64_t top)
+{
+	int mantissa = dtype == DTYPE_FLOAT32 ? 23 : 52, bias = dtype == DTYPE_FLOAT32 ? 127 : 1023;
+
+	return (int)((top + (INT64_C(1) << (mantissa - 20))) >> mantissa) - bias;
+}
+
 static void float_moments(struct moments *m, const struct block *b, int64_t top, bool squares)
 {
 	struct kernel_slices slices;
-	int exp = b->dtype == DTYPE_FLOAT32 ? (int)(top >> 23) - 127 : (int)(top >> 52) - 1023;
 
-	if (!top)
-		return;
-	if (b->kernel->slices(b->data, b->n, exp, squares, &slices)) {
+	m->exp = top_exponent(b->dtype, top) + (squares ? 0 : SUM_HEADROOM);
+	m->guessed = true;
+	if (b->kernel->slices(b->data, b->n, m->exp, false, squares, &slices) ||
+	    b->kernel->slices(b->data, b->n, m->exp, true, squares, &slices)) {
 		add_slices(m, &slices, squares);
 		return;
 	}
 	for (size_t i = 0; i < b->n; i++)
 		add_double(m, float_at(b->dtype, b->data, i), squares);
+}
+
+/* Blocks are much alike, so what served for the last one is tried before this one is looked at. */
+static bool guess_moments(struct moments *m, const struct block *b, bool squares)
+{
+	struct kernel_slices slices;
+
+	if (!m->guessed || !reduce_moments_finite(m) ||
+	    !b->kernel->slices(b->data, b->n, m->exp, false, squares, &slices))
+		return false;
+	add_slices(m, &slices, squares);
+	return true;
 }
 
 static void block_moments(struct moments *m, struct block *b, bool squares)
@@ -131,7 +153,7 @@ static void block_moments(struct moments *m, struct block *b, bool squares)
 		add_sums(m, &sums, 0, squares);
 		return;
 	}
-	if (m->nan)
+	if (m->nan || guess_moments(m, b, squares))
 		return;
 	top = b->kernel->top(b->data, b->n);
 	if (!note_specials(m, b, top))
