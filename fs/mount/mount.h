@@ -1,6 +1,7 @@
 /* mount.h - one mounted tree: what its parts share.
  *
- *   ops.c      the only file that knows FUSE: decodes a request, calls the node, replies exactly once; the session's loop
+ *   ops.c      FUSE's requests: each is decoded, handed to a node, answered exactly once
+ *   session.c  the FUSE session: mount, loop, notifications (only ops*.c and this know FUSE)
  *   node.c     the table of nodes (inodes that the kernel knows)
  *   dir, file, sidecar, data, chunk, compute, control
  *              one file a kind of node, each a `const struct node_ops`
@@ -47,7 +48,7 @@ struct mount {
 	gid_t gid;
 	uint64_t started_ns; /* real time: the times of control files */
 
-	pthread_mutex_t table_lock; /* guards the two maps and the nodes' lookup counts */
+	pthread_mutex_t table_lock; /* guards the two maps, and a node's or array's last reference */
 	struct map nodes;           /* st_ino -> struct node */
 	struct map arrays;          /* the directory's ino -> struct array */
 

@@ -1,6 +1,6 @@
 /* node.h - a node is an inode that the kernel knows: something that the head holds, or a view computed from an array.
  *
- * A node lives while the kernel has looked it up (n_lookup, in the table), or someone holds a reference.  Its address is the FUSE node
+ * A node lives while it is referred to; each lookup that the kernel has not forgotten counts as a reference.  Its address is the FUSE node
  * id; its `ino` is the st_ino, stable across mounts and restarts.
  *
  * node_ops functions return 0 or -errno, never reply themselves, and may run on any thread.  A missing function means ENOSYS or
@@ -23,8 +23,7 @@ struct mount;
 enum node_kind {
 	NODE_DIR = 1, /* held by the head */
 	NODE_FILE,
-	NODE_SIDECAR, /* zarr.json and its temporaries: inline at the head */
-	NODE_OTHER,   /* links, fifos, sockets, devices */
+	NODE_OTHER, /* links, fifos, sockets, devices */
 	NODE_CHUNKDIR,
 	NODE_CHUNK,
 	NODE_DATA,
@@ -39,26 +38,28 @@ struct node {
 	const struct node_ops *ops;
 	enum node_kind kind;
 	uint64_t ino;
-	uint64_t n_lookup; /* mount.table_lock */
-	_Atomic uint32_t refs;
-	struct array *array; /* views and chunks; a counted reference */
-	uint64_t index;      /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
-	unsigned depth;      /* CHUNKDIR: how many coordinates its path has */
-	char *name;          /* the last component as last seen, for messages and for RESULT the question */
-	uint64_t parent_ino; /* for messages */
+	_Atomic uint64_t refs; /* one for each lookup that the kernel has not forgotten, and for each holder */
+	struct array *array;   /* views and chunks; a counted reference */
+	uint64_t index;        /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
+	unsigned depth;        /* CHUNKDIR: how many coordinates its path has */
+	char *name;            /* the last component as last seen, for messages and for RESULT the question */
+	uint64_t parent_ino;   /* for messages */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct wire_attr attr;
 	bool attr_valid;            /* nobody has told us that attr is out of date */
 	uint64_t cached_generation; /* of the pages that the kernel may hold; 0: none */
 	unsigned n_open;
-	void *state; /* the kind's own, while open */
+	bool busy;           /* someone opens, flushes or closes: wait for `idle` */
+	pthread_cond_t idle; /* busy was cleared */
+	void *state;         /* the kind's own, while open */
 };
 
 /* What open made; one per file descriptor description. */
 struct handle {
-	struct node *node; /* counted */
-	int flags;         /* of open */
+	struct node *node;          /* counted */
+	const struct node_ops *ops; /* of the node, unless open chose others (an inline file's) */
+	int flags;                  /* of open */
 	bool direct_io, keep_cache;
 	char *buf; /* a computed result or a snapshot; the handle owns it */
 	size_t buf_bytes;
@@ -134,22 +135,38 @@ extern const struct node_ops dir_ops, file_ops, sidecar_ops, other_ops, chunkdir
  * before the request) has moved on.  The reference is the caller's. */
 int node_of_attr(struct mount *m, const struct wire_attr *attr, uint64_t seq, uint64_t parent_ino, const char *name,
 		 struct node **ret);
-/* A view of an array, or a control node (array NULL); made on first sight.  tag: tells nodes of one kind and array apart. */
-int node_of_view(struct mount *m, enum node_kind kind, struct array *array, uint64_t tag, const char *name,
-		 struct node **ret);
+/* A view of an array, or a control node (array_ino 0); made on first sight.  array may be NULL (a data.npy that is not yet one).
+ * tag: tells nodes of one kind and array apart. */
+int node_of_view(struct mount *m, enum node_kind kind, uint64_t array_ino, struct array *array, uint64_t tag,
+		 const char *name, struct node **ret);
 uint64_t view_ino(uint64_t array_ino, enum node_kind kind, uint64_t tag, const char *name);
 
 struct node *node_ref(struct node *n);
 void node_unref(struct mount *m, struct node *n);
 struct node *node_find(struct mount *m, uint64_t ino); /* counted, or NULL */
-void node_looked_up(struct mount *m, struct node *n);  /* the kernel was given it */
-void node_forget(struct mount *m, struct node *n, uint64_t n_lookup);
+void node_unref_many(struct mount *m, struct node *n, uint64_t count);
+
+/* One at a time may open, flush or close a node; held across requests, unlike a lock. */
+void node_busy_begin(struct node *n);
+void node_busy_end(struct node *n);
+
+/* The array of a view, which a data.npy that is being created gets later; not counted, NULL when there is none yet. */
+struct array *node_array(struct node *n);
+void node_set_array(struct mount *m, struct node *n, struct array *a); /* takes a reference */
 
 /* attr as last known; asks the head when it may be out of date. */
 int node_attr(struct mount *m, struct node *n, struct wire_attr *ret);
 void node_set_attr(struct mount *m, struct node *n, const struct wire_attr *attr, uint64_t seq);
 void node_stat(const struct wire_attr *attr, struct stat *ret);
+/* The attributes of a view: those of its array's directory, but for type, size and permissions (mode_mask of the directory's). */
+void node_view_stat(const struct node *n, const struct wire_attr *dir, uint32_t type, uint32_t mode_mask, uint64_t size,
+		    struct stat *ret);
+/* Whether the pages that the kernel may hold are of this generation; from now on they are. */
+bool node_keeps_cache(struct node *n, uint64_t generation);
+/* Our own write made `generation` of the one before it: the pages are still right. */
+void node_wrote_generation(struct node *n, uint64_t generation);
 bool node_is_array(const struct wire_attr *attr);
+void node_renamed(struct mount *m, struct node *n, uint64_t parent_ino, const char *name);
 /* "/climate/temps/data", as far as is known; for messages.  */
 void node_path(struct mount *m, const struct node *n, char *ret, size_t cap);
 

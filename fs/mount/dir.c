@@ -1,0 +1,317 @@
+/* dir.c - directories that the head holds.  One with an array record also shows c/ and, when named, the views. */
+#include "array.h"
+#include "chunk.h"
+#include "data.h"
+#include "dir.h"
+#include "errors.h"
+#include "head.h"
+#include "inval.h"
+#include "node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONTROL_NAME ".slabfs"
+#define PAGE_BYTES (128u << 10)
+
+/* Cookies of readdir: what the mount adds comes first, the head's follow. */
+enum { COOKIE_CHUNKDIR = 1, COOKIE_DATA, COOKIE_NPY, COOKIE_COMPUTE, COOKIE_HEAD = 16 };
+
+static int dir_getattr(struct mount *m, struct node *n, struct stat *ret)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, n, &attr);
+
+	if (!err)
+		node_stat(&attr, ret);
+	return err;
+}
+
+static int dir_setattr(struct mount *m, struct node *n, struct handle *h, const struct change *change)
+{
+	struct wire_attr attr;
+	uint64_t seq;
+	int err;
+
+	(void)h;
+	if (change->valid & WIRE_SET_SIZE)
+		return -EISDIR;
+	err = head_setattr(m, n->ino, change, &attr, &seq);
+	if (!err)
+		node_set_attr(m, n, &attr, seq);
+	return err;
+}
+
+struct view_name {
+	const char *name;
+	enum node_kind kind;
+	uint64_t cookie;
+};
+static const struct view_name view_names[] = {
+	{ "data", NODE_DATA, COOKIE_DATA },
+	{ "data.npy", NODE_NPY, COOKIE_NPY },
+	{ "compute", NODE_COMPUTEDIR, COOKIE_COMPUTE },
+};
+
+static const struct view_name *view_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(view_names); i++)
+		if (!strcmp(view_names[i].name, name))
+			return &view_names[i];
+	return NULL;
+}
+
+bool dir_view_exists(const struct wire_attr *dir, const char *name)
+{
+	return (le32_get(dir->flags) & WIRE_ATTR_SIDECAR) && node_is_array(dir) && view_named(name);
+}
+
+static int lookup_view(struct mount *m, struct node *dir, enum node_kind kind, uint64_t tag, const char *name,
+		       struct node **ret)
+{
+	struct array *a;
+	int err = array_get(m, dir->ino, &a);
+
+	if (err)
+		return err;
+	err = node_of_view(m, kind, a->ino, a, tag, name, ret);
+	array_unref(m, a);
+	return err;
+}
+
+/* Whether `name` is one that the mount itself shows in this directory; *ret_err tells how looking it up went. */
+static bool lookup_shown(struct mount *m, struct node *dir, const char *name, struct node **ret, int *ret_err)
+{
+	struct wire_attr attr;
+
+	if (dir == m->root && !strcmp(name, CONTROL_NAME)) {
+		*ret_err = node_of_view(m, NODE_CONTROLDIR, 0, NULL, 0, name, ret);
+		return true;
+	}
+	*ret_err = node_attr(m, dir, &attr);
+	if (*ret_err)
+		return true;
+	if (dir_view_exists(&attr, name)) {
+		*ret_err = lookup_view(m, dir, view_named(name)->kind, 0, name, ret);
+		return true;
+	}
+	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR)) {
+		*ret_err = chunk_lookup_top(m, dir->ino, ret);
+		return true;
+	}
+	return false;
+}
+
+static int dir_lookup(struct mount *m, struct node *dir, const char *name, struct node **ret)
+{
+	struct wire_attr attr;
+	uint64_t seq;
+	int err;
+
+	if (lookup_shown(m, dir, name, ret, &err))
+		return err;
+	err = npy_pending_lookup(m, dir, name, ret);
+	if (err != -ENOENT)
+		return err;
+	err = head_lookup(m, dir->ino, name, &attr, &seq);
+	return err ? err : node_of_attr(m, &attr, seq, dir->ino, name, ret);
+}
+
+static int dir_is_empty(struct mount *m, struct node *dir, bool *ret)
+{
+	AUTO_FREE char *page = NULL;
+	size_t len;
+	uint64_t seq;
+	int err = head_readdir(m, dir->ino, 0, 4096, &page, &len, &seq);
+
+	if (!err)
+		*ret = len == 0;
+	return err;
+}
+
+static int dir_make(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret)
+{
+	struct wire_attr attr;
+	bool empty = false;
+	uint64_t seq;
+	int err = node_attr(m, dir, &attr);
+
+	if (err)
+		return err;
+	if (dir_view_exists(&attr, name) || (dir == m->root && !strcmp(name, CONTROL_NAME)))
+		return -EEXIST;
+	if (node_is_array(&attr) && !strcmp(name, "c")) {
+		if (!S_ISDIR(what->mode) || (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR))
+			return -EEXIST;
+		err = head_chunkdir(m, dir->ino, true, &attr, &seq);
+		if (err)
+			return err;
+		node_set_attr(m, dir, &attr, seq);
+		return chunk_lookup_top(m, dir->ino, ret);
+	}
+	if (S_ISREG(what->mode) && !strcmp(name, "data.npy") && !node_is_array(&attr)) {
+		err = dir_is_empty(m, dir, &empty);
+		if (err)
+			return err;
+		if (empty)
+			return npy_pending_new(m, dir, what, ret);
+	}
+	err = head_make(m, dir->ino, name, what, cluster_local_id(m->cluster), &attr, &seq);
+	if (err)
+		return err;
+	dir_changed(m, dir);
+	return node_of_attr(m, &attr, seq, dir->ino, name, ret);
+}
+
+/* Our own change to a directory: its times and, for an array's files, its record are to be asked for again. */
+void dir_changed(struct mount *m, struct node *dir)
+{
+	pthread_mutex_lock(&dir->lock);
+	dir->attr_valid = false;
+	pthread_mutex_unlock(&dir->lock);
+	array_invalidate(m, dir->ino);
+}
+
+void node_removed(struct mount *m, const struct wire_attr *now)
+{
+	struct node *n = node_find(m, le64_get(now->ino));
+
+	if (!n)
+		return;
+	pthread_mutex_lock(&n->lock);
+	n->attr_valid = false;
+	pthread_mutex_unlock(&n->lock);
+	node_unref(m, n);
+}
+
+static int dir_unlink(struct mount *m, struct node *dir, const char *name)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, dir, &attr);
+
+	if (err)
+		return err;
+	if (dir_view_exists(&attr, name))
+		return strcmp(name, "compute") ? -EPERM : -EISDIR;
+	err = head_unlink(m, dir->ino, name, &attr);
+	if (err)
+		return err;
+	node_removed(m, &attr);
+	dir_changed(m, dir);
+	return 0;
+}
+
+static int dir_rmdir(struct mount *m, struct node *dir, const char *name)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, dir, &attr);
+	uint64_t seq;
+
+	if (err)
+		return err;
+	if (dir_view_exists(&attr, name))
+		return strcmp(name, "compute") ? -ENOTDIR : -EPERM;
+	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR)) {
+		err = chunk_all_gone(m, dir->ino);
+		if (!err)
+			err = head_chunkdir(m, dir->ino, false, &attr, &seq);
+	} else {
+		err = head_rmdir(m, dir->ino, name, &attr);
+		if (!err)
+			node_removed(m, &attr);
+	}
+	if (!err)
+		dir_changed(m, dir);
+	return err;
+}
+
+/* c/, and the views with -o show_views.  False: full. */
+static bool emit_shown(struct mount *m, struct node *dir, const struct wire_attr *attr, uint64_t cookie,
+		       const struct emit *emit)
+{
+	uint32_t flags = le32_get(attr->flags);
+
+	if (cookie < COOKIE_CHUNKDIR && (flags & WIRE_ATTR_CHUNKDIR) &&
+	    !emit->fn(emit->arg, "c", view_ino(dir->ino, NODE_CHUNKDIR, 0, "c"), S_IFDIR | 0755, NULL, COOKIE_CHUNKDIR))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(view_names); i++) {
+		const struct view_name *v = &view_names[i];
+		uint32_t mode = v->kind == NODE_COMPUTEDIR ? S_IFDIR | 0555 : S_IFREG | 0644;
+		if (m->options.show_views && (flags & WIRE_ATTR_SIDECAR) && cookie < v->cookie &&
+		    !emit->fn(emit->arg, v->name, view_ino(dir->ino, v->kind, 0, v->name), mode, NULL, v->cookie))
+			return false;
+	}
+	return true;
+}
+
+/* Emits one page of the head's entries; *cookie moves on.  Returns 1 at the end, 2 when the reader is full, 0 to go on. */
+static int emit_page(struct mount *m, struct node *dir, bool is_array, uint64_t *cookie, const struct emit *emit)
+{
+	AUTO_FREE char *page = NULL;
+	struct cursor c = { 0 };
+	size_t len;
+	uint64_t seq;
+	int err = head_readdir(m, dir->ino, *cookie, PAGE_BYTES, &page, &len, &seq);
+
+	if (err)
+		return err;
+	if (len == 0)
+		return 1;
+	c = (struct cursor){ (const uint8_t *)page, len };
+	while (c.left > 0) {
+		char name[SLAB_NAME_MAX + 1];
+		const struct wire_dirent *e = cursor_take(&c, sizeof(*e));
+		size_t name_bytes = e ? le32_get(e->name_bytes) : 0;
+		const void *text = e && name_bytes <= SLAB_NAME_MAX ? cursor_take(&c, name_bytes) : NULL;
+		if (!text)
+			return -EPROTO;
+		memcpy(name, text, name_bytes);
+		name[name_bytes] = '\0';
+		*cookie = le64_get(e->cookie);
+		if (!(is_array && chunk_is_temporary(name)) &&
+		    !emit->fn(emit->arg, name, le64_get(e->attr.ino), le32_get(e->attr.mode),
+			      seq == atomic_load(&m->inval_seq) ? &e->attr : NULL, *cookie + COOKIE_HEAD))
+			return 2;
+	}
+	return 0;
+}
+
+static int dir_readdir(struct mount *m, struct node *dir, struct handle *h, uint64_t cookie, const struct emit *emit)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, dir, &attr);
+
+	(void)h;
+	if (err)
+		return err;
+	if (cookie < COOKIE_HEAD && node_is_array(&attr) && !emit_shown(m, dir, &attr, cookie, emit))
+		return 0;
+	cookie = cookie > COOKIE_HEAD ? cookie - COOKIE_HEAD : 0;
+	do
+		err = emit_page(m, dir, node_is_array(&attr), &cookie, emit);
+	while (err == 0);
+	return err < 0 ? err : 0;
+}
+
+const struct node_ops dir_ops = {
+	.name = "dir",
+	.getattr = dir_getattr,
+	.setattr = dir_setattr,
+	.lookup = dir_lookup,
+	.make = dir_make,
+	.unlink = dir_unlink,
+	.rmdir = dir_rmdir,
+	.readdir = dir_readdir,
+};
+
+/* Symbolic links, fifos, sockets and devices: only their attributes are ours. */
+static int other_setattr(struct mount *m, struct node *n, struct handle *h, const struct change *change)
+{
+	return change->valid & WIRE_SET_SIZE ? -EINVAL : dir_setattr(m, n, h, change);
+}
+
+const struct node_ops other_ops = {
+	.name = "other",
+	.getattr = dir_getattr,
+	.setattr = other_setattr,
+};

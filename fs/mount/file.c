@@ -1,0 +1,388 @@
+/* file.c - regular files: cut into partitions like a 1-D array of bytes.  (Those that the head holds itself are in sidecar.c.)
+ *
+ * What a mount has written is known to the head only after a flush: until then size and mtime are this mount's own.
+ */
+#include "file.h"
+#include "bytes.h"
+#include "dir.h"
+#include "errors.h"
+#include "head.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PIECES_MAX 16
+
+struct file {
+	struct bytes *bytes;
+	/* guarded by node.lock */
+	bool dirty;        /* written and not yet committed */
+	uint64_t size;     /* the end of what was written since */
+	uint64_t write_ns; /* when it was last written, real time */
+};
+
+static int file_load(struct mount *m, struct node *n)
+{
+	struct wire_open_reply reply;
+	AUTO_FREE char *payload = NULL;
+	struct layout layout;
+	struct file *f;
+	uint64_t seq;
+	size_t len;
+	int err = head_open(m, n->ino, &reply, &payload, &len, &seq);
+
+	if (err)
+		return err;
+	node_set_attr(m, n, &reply.attr, seq);
+	f = calloc(1, sizeof(*f));
+	err = f ? head_layout(&reply, payload, len, &layout) : -ENOMEM;
+	if (!err)
+		err = bytes_new(m, &layout, &f->bytes);
+	if (err) {
+		free(f);
+		head_close(m, n->ino);
+		return err;
+	}
+	n->state = f;
+	return 0;
+}
+
+static void file_unload(struct mount *m, struct node *n)
+{
+	struct file *f = n->state;
+
+	n->state = NULL;
+	bytes_free(f->bytes);
+	free(f);
+	head_close(m, n->ino);
+}
+
+/* The first open fetches the layout, the last close gives it back; between them only counts change. */
+static int file_use(struct mount *m, struct node *n)
+{
+	int err = 0;
+
+	node_busy_begin(n);
+	if (n->n_open == 0)
+		err = file_load(m, n);
+	if (!err)
+		n->n_open++;
+	node_busy_end(n);
+	return err;
+}
+
+static void file_unuse(struct mount *m, struct node *n)
+{
+	node_busy_begin(n);
+	if (--n->n_open == 0)
+		file_unload(m, n);
+	node_busy_end(n);
+}
+
+static uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
+{
+	struct wire_attr attr;
+	struct file *f = n->state;
+	uint64_t size = 0;
+
+	*ret_err = node_attr(m, n, &attr);
+	if (*ret_err)
+		return 0;
+	size = le64_get(attr.size);
+	pthread_mutex_lock(&n->lock);
+	if (f && f->dirty)
+		size = MAX(size, f->size);
+	pthread_mutex_unlock(&n->lock);
+	return size;
+}
+
+static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, n, &attr);
+
+	if (err)
+		return err;
+	node_stat(&attr, ret);
+	node_busy_begin(n); /* n->state must stay while we look */
+	bool whole = (le32_get(attr.flags) & WIRE_ATTR_INLINE) != 0;
+	struct file *f = whole ? NULL : n->state;
+	uint64_t size;
+	if (whole && sidecar_size(n, &size))
+		ret->st_size = (off_t)size;
+	pthread_mutex_lock(&n->lock);
+	if (f && f->dirty) {
+		ret->st_size = MAX(ret->st_size, (off_t)f->size);
+		ret->st_blocks = (blkcnt_t)div_up((uint64_t)ret->st_size, 512);
+		ret->st_mtim.tv_sec = (time_t)(f->write_ns / 1000000000u);
+		ret->st_mtim.tv_nsec = (long)(f->write_ns % 1000000000u);
+		ret->st_ctim = ret->st_mtim;
+	}
+	pthread_mutex_unlock(&n->lock);
+	node_busy_end(n);
+	return 0;
+}
+
+/* Seals and commits; the node is busy, so that of two who flush at once the second waits for the first and finds nothing to do. */
+static int file_flush_busy(struct mount *m, struct node *n, bool durable)
+{
+	struct file *f = n->state;
+	struct reason why = { "" };
+	struct wire_attr attr;
+	uint64_t size, write_ns, seq;
+	bool dirty;
+	int err = 0;
+
+	if (!f)
+		return 0;
+	pthread_mutex_lock(&n->lock);
+	dirty = f->dirty;
+	size = f->size;
+	write_ns = f->write_ns;
+	pthread_mutex_unlock(&n->lock);
+	if (dirty || durable)
+		err = bytes_seal(f->bytes, durable, &why);
+	if (err)
+		return errors_add(m, n, -err, &why);
+	if (dirty) {
+		err = head_commit(m, n->ino, size, write_ns, &attr, &seq);
+		if (err)
+			return err;
+		node_set_attr(m, n, &attr, seq);
+		node_wrote_generation(n, le64_get(attr.generation));
+		pthread_mutex_lock(&n->lock);
+		if (f->write_ns == write_ns && f->size == size)
+			f->dirty = false;
+		pthread_mutex_unlock(&n->lock);
+	}
+	return durable ? head_metasync(m) : 0;
+}
+
+int file_settle(struct mount *m, struct node *n)
+{
+	node_busy_begin(n);
+	int err = n->n_open > 0 ? file_flush_busy(m, n, false) : 0;
+	node_busy_end(n);
+	return err;
+}
+
+/* Cuts or lengthens: the partitions first, then the head; a crash between shows zeros, never old bytes. */
+static int file_resize(struct mount *m, struct node *n, uint64_t size, const struct change *change)
+{
+	struct file *f = n->state;
+	const struct layout *l = bytes_layout(f->bytes);
+	struct reason why = { "" };
+	struct wire_attr attr;
+	uint64_t seq, now, cut = size / l->partition_bytes, within = size % l->partition_bytes;
+	int err = file_settle(m, n);
+
+	if (err)
+		return err;
+	now = file_size(m, n, &err);
+	if (!err && size < now && within > 0)
+		err = bytes_truncate(f->bytes, cut, within, &why);
+	if (!err && size < now)
+		err = bytes_drop(f->bytes, cut + (within > 0), UINT64_MAX, &why);
+	if (err)
+		return errors_add(m, n, -err, &why);
+	err = head_setattr(m, n->ino, change, &attr, &seq);
+	if (err)
+		return err;
+	node_set_attr(m, n, &attr, seq);
+	node_wrote_generation(n, le64_get(attr.generation));
+	return 0;
+}
+
+static bool is_inline(struct mount *m, struct node *n, int *ret_err)
+{
+	struct wire_attr attr;
+
+	*ret_err = node_attr(m, n, &attr);
+	return !*ret_err && (le32_get(attr.flags) & WIRE_ATTR_INLINE);
+}
+
+static int file_setattr(struct mount *m, struct node *n, struct handle *h, const struct change *change)
+{
+	struct wire_attr attr;
+	uint64_t seq;
+	int err;
+
+	if (change->valid & WIRE_SET_SIZE) {
+		if (is_inline(m, n, &err) || err)
+			return err ? err : sidecar_ops.setattr(m, n, h, change);
+		err = file_use(m, n);
+		if (err)
+			return err;
+		err = file_resize(m, n, change->size, change);
+		file_unuse(m, n);
+		return err;
+	}
+	if (change->valid & (WIRE_SET_MTIME | WIRE_SET_MTIME_NOW) && !is_inline(m, n, &err)) {
+		err = file_settle(m, n); /* or the commit at close would overwrite the time that is being set */
+		if (err)
+			return err;
+	}
+	err = head_setattr(m, n->ino, change, &attr, &seq);
+	if (!err)
+		node_set_attr(m, n, &attr, seq);
+	return err;
+}
+
+static int file_open(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel)
+{
+	struct change to_zero = { .valid = WIRE_SET_SIZE };
+	struct wire_attr attr;
+	int err;
+
+	if (is_inline(m, n, &err) || err) {
+		h->ops = &sidecar_ops;
+		return err ? err : sidecar_ops.open(m, n, h, cancel);
+	}
+	err = file_use(m, n);
+	if (err)
+		return err;
+	if (h->flags & O_TRUNC)
+		err = file_resize(m, n, 0, &to_zero);
+	if (!err)
+		err = node_attr(m, n, &attr);
+	if (err)
+		file_unuse(m, n);
+	else
+		h->keep_cache = node_keeps_cache(n, le64_get(attr.generation));
+	return err;
+}
+
+/* Pieces of [offset, offset + len) by partition, at most PIECES_MAX. */
+static size_t file_cut(const struct file *f, char *buf, size_t len, uint64_t offset, struct segment *segments,
+		       size_t *ret_len)
+{
+	uint64_t each = bytes_layout(f->bytes)->partition_bytes;
+	size_t n = 0, done = 0;
+
+	while (done < len && n < PIECES_MAX) {
+		struct segment *s = &segments[n++];
+		s->partition = (offset + done) / each;
+		s->offset = (offset + done) % each;
+		s->len = MIN(len - done, each - s->offset);
+		s->buf = buf + done;
+		done += s->len;
+	}
+	*ret_len = done;
+	return n;
+}
+
+static int file_read(struct mount *m, struct handle *h, size_t size, uint64_t offset, struct read_out *out)
+{
+	struct file *f = h->node->state;
+	struct segment segments[PIECES_MAX];
+	struct reason why = { "" };
+	size_t done, n;
+	int err;
+	uint64_t end = file_size(m, h->node, &err);
+
+	if (err)
+		return err;
+	out->len = offset >= end ? 0 : MIN(size, end - offset);
+	n = file_cut(f, out->buf, out->len, offset, segments, &done);
+	out->len = done;
+	if (n == 1) {
+		err = bytes_read_fd(f->bytes, segments[0].partition, segments[0].offset, segments[0].len, &out->fd,
+				    &why);
+		out->fd_offset = segments[0].offset;
+		out->close_fd = true;
+		if (err != -ENOENT)
+			return err ? errors_add(m, h->node, -err, &why) : 0;
+		out->fd = -1;
+	}
+	err = n ? bytes_read(f->bytes, segments, n, NULL, &why) : 0;
+	return err ? errors_add(m, h->node, -err, &why) : 0;
+}
+
+static int file_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
+{
+	struct file *f = h->node->state;
+	struct segment segments[PIECES_MAX];
+	struct reason why = { "" };
+	char *at = (char *)(uintptr_t)buf; /* segments serve both directions; a write only reads it */
+	size_t left = size, done;
+	int err = 0;
+
+	if (offset + size > INT64_MAX)
+		return -EFBIG;
+	/* Dirty before the bytes are there: a flush that runs meanwhile must not miss them. */
+	pthread_mutex_lock(&h->node->lock);
+	f->size = f->dirty ? f->size : 0;
+	f->dirty = true;
+	f->write_ns = time_real_ns();
+	pthread_mutex_unlock(&h->node->lock);
+	for (uint64_t from = offset; left > 0 && !err; from += done, at += done, left -= done) {
+		size_t n = file_cut(f, at, left, from, segments, &done);
+		err = bytes_write(f->bytes, segments, n, &why);
+	}
+	if (err)
+		return errors_add(m, h->node, -err, &why);
+	pthread_mutex_lock(&h->node->lock);
+	f->dirty = true;
+	f->size = MAX(f->size, offset + size);
+	f->write_ns = time_real_ns();
+	pthread_mutex_unlock(&h->node->lock);
+	return 0;
+}
+
+static int file_flush(struct mount *m, struct handle *h)
+{
+	return file_settle(m, h->node);
+}
+
+static int file_fsync(struct mount *m, struct handle *h)
+{
+	node_busy_begin(h->node);
+	int err = file_flush_busy(m, h->node, true);
+	node_busy_end(h->node);
+	return err;
+}
+
+static void file_release(struct mount *m, struct handle *h)
+{
+	file_settle(m, h->node);
+	file_unuse(m, h->node);
+}
+
+int file_read_at(struct mount *m, struct node *n, char *buf, size_t len, uint64_t offset, size_t *ret_len)
+{
+	struct handle h = { .node = n };
+	struct read_out out = { .buf = buf, .fd = -1 };
+	size_t total = 0;
+	int err = file_use(m, n);
+
+	if (err)
+		return err;
+	while (total < len && !err) {
+		out = (struct read_out){ .buf = buf + total, .fd = -1 };
+		err = file_read(m, &h, len - total, offset + total, &out);
+		if (err || out.len == 0)
+			break;
+		if (out.fd >= 0) {
+			ssize_t got = pread(out.fd, buf + total, out.len, (off_t)out.fd_offset);
+			close(out.fd);
+			err = got != (ssize_t)out.len ? -EIO : 0;
+		}
+		total += out.len;
+	}
+	file_unuse(m, n);
+	*ret_len = total;
+	return err;
+}
+
+const struct node_ops file_ops = {
+	.name = "file",
+	.getattr = file_getattr,
+	.setattr = file_setattr,
+	.open = file_open,
+	.read = file_read,
+	.write = file_write,
+	.flush = file_flush,
+	.fsync = file_fsync,
+	.release = file_release,
+};

@@ -1,0 +1,348 @@
+#include "head.h"
+#include "bytes.h"
+#include "errors.h"
+
+#include <stdio.h>
+
+/* Errors that are plain answers about names; everything else is worth a line in .slabfs/errors. */
+static bool is_plain_answer(int err)
+{
+	switch (-err) {
+	case ENOENT:
+	case EEXIST:
+	case ENOTEMPTY:
+	case ENODATA:
+	case ENOTDIR:
+	case EISDIR:
+	case ERANGE:
+	case ENAMETOOLONG:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int as_io_error(int err)
+{
+	switch (-err) {
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case ECANCELED:
+	case ENOTCONN:
+	case EPIPE:
+	case EPROTO:
+		return -EIO;
+	default:
+		return err;
+	}
+}
+
+/* A request that may be asked twice: nothing is lost when the first answer got lost. */
+static bool is_repeatable(unsigned type)
+{
+	switch (type) {
+	case WIRE_LOOKUP:
+	case WIRE_GETATTR:
+	case WIRE_SETATTR:
+	case WIRE_READLINK:
+	case WIRE_READDIR:
+	case WIRE_GETXATTR:
+	case WIRE_LISTXATTR:
+	case WIRE_STATFS:
+	case WIRE_OPEN:
+	case WIRE_COMMIT:
+	case WIRE_METASYNC:
+	case WIRE_INLINE_READ:
+	case WIRE_INLINE_WRITE:
+	case WIRE_RESIZE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int head_call(struct mount *m, struct call *call)
+{
+	struct call again = *call;
+	int err = client_call(cluster_head(m->cluster), call);
+
+	if (err == -ECONNRESET && is_repeatable(call->type)) {
+		*call = again;
+		err = client_call(cluster_head(m->cluster), call);
+	}
+	if (err && !is_plain_answer(err)) {
+		struct reason why = call->why;
+		if (as_io_error(err) != err || err == -ETIMEDOUT)
+			reason_set(&why, -err, "the head: %s: %s", wire_row(call->type)->name, call->why.text);
+		err = errors_add(m, NULL, -as_io_error(err), &why);
+	}
+	return err;
+}
+
+/* The common shape: a fixed body, at most two pieces of payload, a fixed reply. */
+static int head_ask(struct mount *m, unsigned type, const void *body, size_t body_bytes, const void *p0, size_t n0,
+		    const void *p1, size_t n1, void *reply, uint64_t *ret_seq)
+{
+	struct call call = { .type = type,
+			     .body = body,
+			     .body_bytes = body_bytes,
+			     .payload = { p0, p1 },
+			     .payload_bytes = { n0, n1 },
+			     .reply_body = reply };
+
+	if (ret_seq)
+		*ret_seq = atomic_load(&m->inval_seq);
+	return head_call(m, &call);
+}
+
+/* The other: a reply payload of unknown length. */
+static int head_fetch(struct mount *m, unsigned type, const void *body, size_t body_bytes, const char *name,
+		      void *reply, char **ret, size_t *ret_len)
+{
+	struct call call = { .type = type,
+			     .body = body,
+			     .body_bytes = body_bytes,
+			     .payload = { name },
+			     .payload_bytes = { name ? strlen(name) : 0 },
+			     .reply_body = reply,
+			     .alloc = true };
+	int err = head_call(m, &call);
+
+	if (err)
+		return err;
+	*ret = call.reply_payload;
+	*ret_len = call.reply_bytes;
+	return 0;
+}
+
+int head_lookup(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_lookup body = { .parent = le64_of(parent) };
+
+	return head_ask(m, WIRE_LOOKUP, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+}
+
+int head_getattr(struct mount *m, uint64_t ino, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+
+	return head_ask(m, WIRE_GETATTR, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
+}
+
+int head_setattr(struct mount *m, uint64_t ino, const struct change *change, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_setattr body = { .ino = le64_of(ino),
+				     .valid = le32_of(change->valid),
+				     .mode = le32_of(change->mode),
+				     .uid = le32_of(change->uid),
+				     .gid = le32_of(change->gid),
+				     .size = le64_of(change->size),
+				     .atime_ns = le64_of(change->atime_ns),
+				     .mtime_ns = le64_of(change->mtime_ns) };
+
+	return head_ask(m, WIRE_SETATTR, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
+}
+
+int head_make(struct mount *m, uint64_t parent, const char *name, const struct make *what, uint32_t near_node,
+	      struct wire_attr *ret, uint64_t *ret_seq)
+{
+	size_t target = what->target ? strlen(what->target) : 0;
+	struct wire_make body = { .parent = le64_of(parent),
+				  .mode = le32_of(what->mode),
+				  .uid = le32_of(what->uid),
+				  .gid = le32_of(what->gid),
+				  .flags = le32_of(what->excl ? WIRE_MAKE_EXCL : 0),
+				  .rdev = le64_of(what->rdev),
+				  .near_node = le32_of(near_node),
+				  .name_bytes = le32_of((uint32_t)strlen(name)),
+				  .target_bytes = le32_of((uint32_t)target) };
+
+	return head_ask(m, WIRE_MAKE, &body, sizeof(body), name, strlen(name), what->target, target, ret, ret_seq);
+}
+
+int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, struct wire_attr *ret,
+	      uint64_t *ret_seq)
+{
+	struct wire_link body = { .ino = le64_of(ino), .parent = le64_of(parent) };
+
+	return head_ask(m, WIRE_LINK, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+}
+
+static int head_remove(struct mount *m, unsigned type, uint64_t parent, const char *name, struct wire_attr *ret)
+{
+	struct wire_unlink body = { .parent = le64_of(parent) };
+
+	return head_ask(m, type, &body, sizeof(body), name, strlen(name), NULL, 0, ret, NULL);
+}
+
+int head_unlink(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret)
+{
+	return head_remove(m, WIRE_UNLINK, parent, name, ret);
+}
+
+int head_rmdir(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret)
+{
+	return head_remove(m, WIRE_RMDIR, parent, name, ret);
+}
+
+int head_rename(struct mount *m, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+		unsigned flags, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_rename body = { .parent = le64_of(parent),
+				    .new_parent = le64_of(new_parent),
+				    .flags = le32_of(flags),
+				    .name_bytes = le32_of((uint32_t)strlen(name)) };
+
+	return head_ask(m, WIRE_RENAME, &body, sizeof(body), name, strlen(name), new_name, strlen(new_name), ret,
+			ret_seq);
+}
+
+int head_readlink(struct mount *m, uint64_t ino, char **ret)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int err = head_fetch(m, WIRE_READLINK, &body, sizeof(body), NULL, NULL, &text, &len);
+
+	if (err)
+		return err;
+	*ret = strndup(text ? text : "", len);
+	return *ret ? 0 : -ENOMEM;
+}
+
+int head_readdir(struct mount *m, uint64_t ino, uint64_t cookie, uint32_t max_bytes, char **ret, size_t *ret_len,
+		 uint64_t *ret_seq)
+{
+	struct wire_readdir body = { .ino = le64_of(ino), .cookie = le64_of(cookie), .max_bytes = le32_of(max_bytes) };
+
+	*ret_seq = atomic_load(&m->inval_seq);
+	return head_fetch(m, WIRE_READDIR, &body, sizeof(body), NULL, NULL, ret, ret_len);
+}
+
+int head_getxattr(struct mount *m, uint64_t ino, const char *name, char **ret, size_t *ret_len)
+{
+	struct wire_xattr body = { .ino = le64_of(ino), .name_bytes = le32_of((uint32_t)strlen(name)) };
+
+	return head_fetch(m, WIRE_GETXATTR, &body, sizeof(body), name, NULL, ret, ret_len);
+}
+
+int head_setxattr(struct mount *m, uint64_t ino, const char *name, const void *value, size_t len, unsigned flags)
+{
+	struct wire_xattr body = { .ino = le64_of(ino),
+				   .name_bytes = le32_of((uint32_t)strlen(name)),
+				   .flags = le32_of(flags) };
+
+	return head_ask(m, WIRE_SETXATTR, &body, sizeof(body), name, strlen(name), value, len, NULL, NULL);
+}
+
+int head_listxattr(struct mount *m, uint64_t ino, char **ret, size_t *ret_len)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+
+	return head_fetch(m, WIRE_LISTXATTR, &body, sizeof(body), NULL, NULL, ret, ret_len);
+}
+
+int head_removexattr(struct mount *m, uint64_t ino, const char *name)
+{
+	struct wire_xattr body = { .ino = le64_of(ino), .name_bytes = le32_of((uint32_t)strlen(name)) };
+
+	return head_ask(m, WIRE_REMOVEXATTR, &body, sizeof(body), name, strlen(name), NULL, 0, NULL, NULL);
+}
+
+int head_statfs(struct mount *m, struct wire_statfs *ret)
+{
+	return head_ask(m, WIRE_STATFS, NULL, 0, NULL, 0, NULL, 0, ret, NULL);
+}
+
+int head_open(struct mount *m, uint64_t ino, struct wire_open_reply *ret, char **ret_payload, size_t *ret_len,
+	      uint64_t *ret_seq)
+{
+	struct wire_open body = { .ino = le64_of(ino) };
+
+	*ret_seq = atomic_load(&m->inval_seq);
+	return head_fetch(m, WIRE_OPEN, &body, sizeof(body), NULL, ret, ret_payload, ret_len);
+}
+
+void head_close(struct mount *m, uint64_t ino)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+
+	head_ask(m, WIRE_CLOSE, &body, sizeof(body), NULL, 0, NULL, 0, NULL, NULL);
+}
+
+int head_layout(const struct wire_open_reply *reply, const char *payload, size_t len, struct layout *ret)
+{
+	const struct wire_layout *w = &reply->layout;
+	uint32_t n = le32_get(w->n_nodes);
+	uint64_t rest = (uint64_t)le32_get(w->npy_bytes) + le32_get(w->doc_bytes);
+
+	if (n == 0 || n > SLAB_NODES_MAX || n * sizeof(struct le32) + rest != len || le64_get(w->partition_bytes) == 0)
+		return -EPROTO;
+	*ret = (struct layout){ .object = le64_get(w->object),
+				.partition_bytes = le64_get(w->partition_bytes),
+				.epoch = le32_get(w->epoch),
+				.n_nodes = n };
+	for (uint32_t i = 0; i < n; i++) {
+		struct le32 id;
+		memcpy(&id, payload + i * sizeof(id), sizeof(id));
+		ret->nodes[i] = le32_get(id);
+	}
+	return 0;
+}
+
+int head_commit(struct mount *m, uint64_t ino, uint64_t size, uint64_t mtime_ns, struct wire_attr *ret,
+		uint64_t *ret_seq)
+{
+	struct wire_commit body = { .ino = le64_of(ino), .size = le64_of(size), .mtime_ns = le64_of(mtime_ns) };
+
+	return head_ask(m, WIRE_COMMIT, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
+}
+
+int head_metasync(struct mount *m)
+{
+	return head_ask(m, WIRE_METASYNC, NULL, 0, NULL, 0, NULL, 0, NULL, NULL);
+}
+
+int head_inline_read(struct mount *m, uint64_t ino, char **ret, size_t *ret_len)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+
+	return head_fetch(m, WIRE_INLINE_READ, &body, sizeof(body), NULL, NULL, ret, ret_len);
+}
+
+int head_inline_write(struct mount *m, uint64_t ino, const char *text, size_t len, struct wire_attr *ret,
+		      uint64_t *ret_seq)
+{
+	struct wire_inline_write body = { .ino = le64_of(ino) };
+
+	return head_ask(m, WIRE_INLINE_WRITE, &body, sizeof(body), text, len, NULL, 0, ret, ret_seq);
+}
+
+int head_define(struct mount *m, uint64_t dir, const void *npy, size_t npy_bytes, const char *doc, uint32_t uid,
+		uint32_t gid, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_define body = { .dir = le64_of(dir),
+				    .npy_bytes = le32_of((uint32_t)npy_bytes),
+				    .doc_bytes = le32_of((uint32_t)strlen(doc)),
+				    .uid = le32_of(uid),
+				    .gid = le32_of(gid),
+				    .near_node = le32_of(cluster_local_id(m->cluster)) };
+
+	return head_ask(m, WIRE_DEFINE, &body, sizeof(body), npy, npy_bytes, doc, strlen(doc), ret, ret_seq);
+}
+
+int head_resize(struct mount *m, uint64_t dir, uint64_t rows, bool grow_only, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_resize body = { .dir = le64_of(dir), .rows = le64_of(rows), .grow_only = le32_of(grow_only) };
+
+	return head_ask(m, WIRE_RESIZE, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
+}
+
+int head_chunkdir(struct mount *m, uint64_t dir, bool make, struct wire_attr *ret, uint64_t *ret_seq)
+{
+	struct wire_chunkdir body = { .dir = le64_of(dir), .make = le32_of(make) };
+
+	return head_ask(m, WIRE_CHUNKDIR, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
+}

@@ -1,0 +1,306 @@
+#include "inval.h"
+#include "array.h"
+#include "log.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define INVAL_THREADS 2
+#define INVAL_WAIT_MS 1000
+
+enum job_kind { JOB_NODES, JOB_ENTRY };
+
+/* One thing to tell the kernel.  Nodes and entries have queues (and threads) of their own: an entry may wait long. */
+struct job {
+	struct job *next;
+	enum job_kind kind;
+	struct node **nodes; /* counted */
+	size_t n_nodes;
+	bool data;
+	char name[SLAB_NAME_MAX + 1];
+	uint64_t push_id; /* to be answered; 0: none */
+	struct waiter *waiter;
+};
+
+struct waiter { /* guarded by inval.lock; the waiting thread owns it, and leaves only with done, or after detaching it */
+	bool done;
+};
+
+struct inval {
+	struct mount *m;
+	struct inval_kernel kernel;
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t wake, done;
+	bool stop;
+	struct job *first[INVAL_THREADS], **last[INVAL_THREADS];
+	unsigned n_threads;
+	pthread_t threads[INVAL_THREADS];
+};
+
+static void job_free(struct mount *m, struct job *j)
+{
+	for (size_t i = 0; i < j->n_nodes; i++)
+		node_unref(m, j->nodes[i]);
+	free(j->nodes);
+	free(j);
+}
+
+static void job_run(struct inval *v, struct job *j)
+{
+	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
+		if (j->kind == JOB_ENTRY)
+			v->kernel.entry(v->kernel.arg, j->nodes[i], j->name);
+		else
+			v->kernel.node(v->kernel.arg, j->nodes[i], j->data);
+	}
+	if (j->push_id)
+		client_push_done(cluster_head(v->m->cluster), j->push_id);
+	pthread_mutex_lock(&v->lock);
+	if (j->waiter) {
+		j->waiter->done = true;
+		pthread_cond_broadcast(&v->done);
+	}
+	pthread_mutex_unlock(&v->lock);
+	job_free(v->m, j);
+}
+
+struct thread_start {
+	struct inval *v;
+	unsigned queue;
+};
+
+static struct job *job_take(struct inval *v, unsigned queue)
+{
+	struct job *j;
+
+	pthread_mutex_lock(&v->lock);
+	while (!v->first[queue] && !v->stop)
+		pthread_cond_wait(&v->wake, &v->lock);
+	j = v->stop ? NULL : v->first[queue];
+	if (j) {
+		v->first[queue] = j->next;
+		if (!j->next)
+			v->last[queue] = &v->first[queue];
+	}
+	pthread_mutex_unlock(&v->lock);
+	return j;
+}
+
+static void *inval_main(void *arg)
+{
+	struct thread_start start = *(struct thread_start *)arg;
+	struct job *j;
+
+	free(arg);
+	while ((j = job_take(start.v, start.queue)))
+		job_run(start.v, j);
+	return NULL;
+}
+
+int inval_new(struct mount *m, struct inval **ret)
+{
+	struct inval *v = calloc(1, sizeof(*v));
+	pthread_condattr_t attr;
+
+	if (!v)
+		return -ENOMEM;
+	v->m = m;
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&v->wake, &attr);
+	pthread_cond_init(&v->done, &attr);
+	pthread_condattr_destroy(&attr);
+	for (unsigned i = 0; i < INVAL_THREADS; i++)
+		v->last[i] = &v->first[i];
+	*ret = v;
+	return 0;
+}
+
+int inval_start(struct inval *v, const struct inval_kernel *kernel)
+{
+	pthread_mutex_lock(&v->lock);
+	v->kernel = *kernel;
+	pthread_mutex_unlock(&v->lock);
+	for (; v->n_threads < INVAL_THREADS; v->n_threads++) {
+		struct thread_start *start = malloc(sizeof(*start));
+		if (!start)
+			return -ENOMEM;
+		*start = (struct thread_start){ v, v->n_threads };
+		int err = pthread_create(&v->threads[v->n_threads], NULL, inval_main, start);
+		if (err) {
+			free(start);
+			return -err;
+		}
+	}
+	return 0;
+}
+
+void inval_free(struct inval *v)
+{
+	if (!v)
+		return;
+	pthread_mutex_lock(&v->lock);
+	v->stop = true;
+	pthread_cond_broadcast(&v->wake);
+	pthread_mutex_unlock(&v->lock);
+	for (unsigned i = 0; i < v->n_threads; i++)
+		pthread_join(v->threads[i], NULL);
+	for (unsigned i = 0; i < INVAL_THREADS; i++) {
+		while (v->first[i]) {
+			struct job *j = v->first[i];
+			v->first[i] = j->next;
+			job_free(v->m, j);
+		}
+	}
+	pthread_cond_destroy(&v->wake);
+	pthread_cond_destroy(&v->done);
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+}
+
+static void job_add(struct inval *v, struct job *j)
+{
+	unsigned queue = j->kind == JOB_ENTRY;
+
+	j->next = NULL;
+	pthread_mutex_lock(&v->lock);
+	*v->last[queue] = j;
+	v->last[queue] = &j->next;
+	pthread_cond_broadcast(&v->wake);
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* The nodes that show inode `ino`: itself and, when it is an array's directory, the views of the array.  With ino 0: all. */
+static bool node_shows(const struct node *n, uint64_t ino)
+{
+	return ino == 0 || n->ino == ino || (n->array && n->array->ino == ino);
+}
+
+static size_t collect_nodes(struct mount *m, uint64_t ino, const struct node *but, struct node ***ret)
+{
+	struct node **nodes = NULL;
+	size_t n_nodes = 0, pos = 0;
+	uint64_t key;
+	void *value;
+
+	*ret = NULL;
+	pthread_mutex_lock(&m->table_lock);
+	if (ino != 0 && !map_get(&m->arrays, ino)) {
+		struct node *n = map_get(&m->nodes, ino);
+		if (n && n != but && (nodes = malloc(sizeof(*nodes))))
+			nodes[n_nodes++] = node_ref(n);
+	} else if ((nodes = malloc((map_count(&m->nodes) + 1) * sizeof(*nodes)))) {
+		while (map_next(&m->nodes, &pos, &key, &value))
+			if (value != but && node_shows(value, ino))
+				nodes[n_nodes++] = node_ref(value);
+	}
+	pthread_mutex_unlock(&m->table_lock);
+	*ret = nodes;
+	return n_nodes;
+}
+
+static void mark_old(struct node **nodes, size_t n, bool data)
+{
+	for (size_t i = 0; i < n; i++) {
+		pthread_mutex_lock(&nodes[i]->lock);
+		nodes[i]->attr_valid = false;
+		if (data)
+			nodes[i]->cached_generation = 0;
+		pthread_mutex_unlock(&nodes[i]->lock);
+	}
+}
+
+static struct job *nodes_job(struct mount *m, uint64_t ino, const struct node *but, bool data, uint64_t push_id)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return NULL;
+	j->kind = JOB_NODES;
+	j->data = data;
+	j->push_id = push_id;
+	j->n_nodes = collect_nodes(m, ino, but, &j->nodes);
+	mark_old(j->nodes, j->n_nodes, data);
+	return j;
+}
+
+static void push_entry(struct mount *m, uint64_t dir_ino, const char *name, size_t name_bytes)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	struct node *dir = node_find(m, dir_ino);
+
+	if (!j || !dir || !(j->nodes = malloc(sizeof(*j->nodes)))) {
+		free(j);
+		node_unref(m, dir);
+		return;
+	}
+	j->kind = JOB_ENTRY;
+	j->nodes[j->n_nodes++] = dir;
+	memcpy(j->name, name, MIN(name_bytes, (size_t)SLAB_NAME_MAX));
+	mark_old(j->nodes, 1, false);
+	job_add(m->inval, j);
+}
+
+void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes)
+{
+	uint64_t ino = le64_get(body->ino);
+	uint32_t flags = le32_get(body->flags);
+	struct job *j;
+
+	atomic_fetch_add(&m->inval_seq, 1);
+	if (flags & WIRE_INVAL_ENTRY)
+		push_entry(m, ino, name, name_bytes);
+	if (flags & ~(uint32_t)WIRE_INVAL_ENTRY) {
+		array_invalidate(m, ino);
+		j = nodes_job(m, ino, NULL, (flags & (WIRE_INVAL_DATA | WIRE_INVAL_LAYOUT)) != 0, id);
+		if (j) {
+			job_add(m->inval, j);
+			return;
+		}
+	}
+	client_push_done(cluster_head(m->cluster), id);
+}
+
+void inval_all(struct mount *m)
+{
+	struct job *j;
+
+	atomic_fetch_add(&m->inval_seq, 1);
+	array_invalidate(m, 0);
+	j = nodes_job(m, 0, NULL, true, 0);
+	if (j)
+		job_add(m->inval, j);
+}
+
+static void deadline_in(unsigned ms, struct timespec *ret)
+{
+	uint64_t at = time_mono_ns() + (uint64_t)ms * 1000000u;
+
+	*ret = (struct timespec){ .tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u) };
+}
+
+void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
+{
+	struct inval *v = m->inval;
+	struct waiter w = { 0 };
+	struct timespec until;
+	struct job *j = nodes_job(m, array_ino, but, true, 0);
+
+	if (!j)
+		return;
+	if (j->n_nodes == 0) {
+		job_free(m, j);
+		return;
+	}
+	j->waiter = &w;
+	job_add(v, j);
+	deadline_in(INVAL_WAIT_MS, &until);
+	pthread_mutex_lock(&v->lock);
+	while (!w.done)
+		if (pthread_cond_timedwait(&v->done, &v->lock, &until))
+			break;
+	if (!w.done)
+		j->waiter = NULL; /* the job is not freed before it has looked at its waiter under this lock */
+	pthread_mutex_unlock(&v->lock);
+}

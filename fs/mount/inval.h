@@ -1,0 +1,35 @@
+/* inval.h - what has changed: the mount's caches are marked at once, the kernel's by threads of their own, then the head is answered.
+ *
+ * Notifying the kernel may wait for pages that a request of ours is about to fill, so it is never done on a thread that serves FUSE or receives
+ * replies.  A change of data is acknowledged after the kernel has dropped its pages; a change of a directory entry at once, because
+ * the kernel's directory lock may be held by an operation that waits for the head.
+ */
+#ifndef SLABFS_INVAL_H
+#define SLABFS_INVAL_H
+
+#include "base.h"
+#include "mount.h"
+#include "node.h"
+#include "wire.h"
+
+struct inval;
+
+/* How the kernel is told; ops.c provides them.  Thread-safe; may block. */
+struct inval_kernel {
+	void (*node)(void *arg, struct node *n, bool data);
+	void (*entry)(void *arg, struct node *dir, const char *name);
+	void *arg;
+};
+
+int inval_new(struct mount *m, struct inval **ret);
+int inval_start(struct inval *v, const struct inval_kernel *kernel);
+void inval_free(struct inval *v); /* joins its threads; queued pushes are dropped */
+
+/* A push of the head (client.h's push callback). */
+void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes);
+/* The head was lost: nothing that is cached can be trusted. */
+void inval_all(struct mount *m);
+/* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
+void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
+
+#endif

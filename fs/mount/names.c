@@ -1,0 +1,202 @@
+#include "names.h"
+#include "array.h"
+#include "chunk.h"
+#include "dir.h"
+#include "errors.h"
+#include "file.h"
+#include "head.h"
+#include "inval.h"
+#include "zarr.h"
+
+#include <stdio.h>
+
+#define SIDECAR_NAME "zarr.json"
+
+/* A name in a directory, as the head knows it. */
+struct place {
+	struct node *dir;
+	uint64_t parent; /* the head's directory */
+	const char *name;
+	char hidden[SLAB_NAME_MAX + 1]; /* what `name` points to for a temporary under c/ */
+	bool is_partition;
+	uint64_t partition;
+};
+
+static int place_of(struct mount *m, struct node *dir, const char *name, struct place *ret)
+{
+	struct wire_attr attr;
+	int err;
+
+	*ret = (struct place){ .dir = dir, .parent = dir->ino, .name = name };
+	if (dir->kind == NODE_CHUNKDIR) {
+		err = chunk_resolve(m, dir, name, &ret->partition, ret->hidden);
+		if (err < 0)
+			return err;
+		ret->is_partition = err == 0;
+		ret->parent = dir->array->ino;
+		ret->name = ret->hidden;
+		return 0;
+	}
+	if (dir->kind != NODE_DIR)
+		return -EPERM;
+	err = node_attr(m, dir, &attr);
+	if (err)
+		return err;
+	if (dir_view_exists(&attr, name) ||
+	    (node_is_array(&attr) && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR) && !strcmp(name, "c")))
+		return -EXDEV;
+	return 0;
+}
+
+/* A file that takes the name zarr.json must be one whose bytes the head holds. */
+static int make_inline(struct mount *m, struct node *n)
+{
+	AUTO_FREE char *all = NULL;
+	struct wire_attr attr;
+	uint64_t seq;
+	size_t len;
+	int err = node_attr(m, n, &attr);
+
+	if (err || n->kind != NODE_FILE || (le32_get(attr.flags) & WIRE_ATTR_INLINE))
+		return err;
+	err = file_settle(m, n);
+	if (!err)
+		err = node_attr(m, n, &attr);
+	if (!err && le64_get(attr.size) > ZARR_DOC_MAX)
+		return errors_add(m, n, EFBIG, &(struct reason){ "zarr.json: larger than a document may be" });
+	all = err ? NULL : malloc(le64_get(attr.size) + 1);
+	if (!err && !all)
+		err = -ENOMEM;
+	if (!err)
+		err = file_read_at(m, n, all, le64_get(attr.size), 0, &len);
+	if (!err)
+		err = head_inline_write(m, n->ino, all, len, &attr, &seq);
+	if (!err)
+		node_set_attr(m, n, &attr, seq);
+	return err;
+}
+
+static void places_changed(struct mount *m, const struct place *p)
+{
+	struct node *dir = node_find(m, p->parent);
+
+	if (!dir)
+		return;
+	dir_changed(m, dir);
+	if (!strcmp(p->name, SIDECAR_NAME))
+		inval_siblings(m, p->parent, NULL);
+	node_unref(m, dir);
+}
+
+static int rename_at_head(struct mount *m, const struct place *from, const struct place *to, struct node *n,
+			  const char *new_name, unsigned flags)
+{
+	struct wire_attr attr;
+	struct node *replaced = NULL;
+	uint64_t seq;
+	int err = strcmp(to->name, SIDECAR_NAME) ? 0 : make_inline(m, n);
+
+	if (err)
+		return err;
+	if (to->dir->ops->lookup(m, to->dir, new_name, &replaced))
+		replaced = NULL;
+	err = head_rename(m, from->parent, from->name, to->parent, to->name, flags, &attr, &seq);
+	if (!err) {
+		node_set_attr(m, n, &attr, seq);
+		node_renamed(m, n, to->dir->ino, new_name);
+		places_changed(m, from);
+		places_changed(m, to);
+		if (replaced) {
+			struct wire_attr gone = { .ino = le64_of(replaced->ino) };
+			node_removed(m, &gone);
+		}
+	}
+	node_unref(m, replaced);
+	return err;
+}
+
+/* mv c/1/0.4f2a.partial c/1/0: the partition takes over the file's bytes, then the name goes. */
+static int rename_to_partition(struct mount *m, const struct place *from, const struct place *to, struct node *n,
+			       const char *new_name, unsigned flags)
+{
+	struct node *existing;
+	struct wire_attr attr;
+	int err;
+
+	if (flags & ~(unsigned)RENAME_NOREPLACE)
+		return -EINVAL;
+	if (flags & RENAME_NOREPLACE) {
+		err = to->dir->ops->lookup(m, to->dir, new_name, &existing);
+		if (!err) {
+			node_unref(m, existing);
+			return -EEXIST;
+		}
+	}
+	err = chunk_take_file(m, n, to->dir, to->partition, false);
+	if (!err)
+		err = head_unlink(m, from->parent, from->name, &attr);
+	if (!err) {
+		node_removed(m, &attr);
+		places_changed(m, from);
+	}
+	return err;
+}
+
+int names_rename(struct mount *m, struct node *dir, const char *name, struct node *new_dir, const char *new_name,
+		 unsigned flags)
+{
+	struct place from, to;
+	struct node *n;
+	int err = place_of(m, dir, name, &from);
+
+	if (!err)
+		err = place_of(m, new_dir, new_name, &to);
+	if (!err && from.is_partition)
+		err = -EXDEV;
+	if (!err)
+		err = dir->ops->lookup(m, dir, name, &n);
+	if (err)
+		return err;
+	if (to.is_partition)
+		err = rename_to_partition(m, &from, &to, n, new_name, flags);
+	else if (to.dir->kind == NODE_CHUNKDIR && from.parent != to.parent)
+		err = -EXDEV;
+	else
+		err = rename_at_head(m, &from, &to, n, new_name, flags);
+	node_unref(m, n);
+	return err;
+}
+
+int names_link(struct mount *m, struct node *n, struct node *dir, const char *name, struct node **ret)
+{
+	struct wire_attr attr;
+	struct node *existing;
+	struct place to;
+	uint64_t seq;
+	int err = place_of(m, dir, name, &to);
+
+	if (err)
+		return err == -EXDEV ? -EEXIST : err;
+	if (n->kind != NODE_FILE && n->kind != NODE_OTHER)
+		return -EPERM;
+	if (to.is_partition) {
+		if (!dir->ops->lookup(m, dir, name, &existing)) {
+			node_unref(m, existing);
+			return -EEXIST;
+		}
+		err = chunk_take_file(m, n, dir, to.partition, true);
+		return err ? err : dir->ops->lookup(m, dir, name, ret);
+	}
+	if (!strcmp(to.name, SIDECAR_NAME))
+		err = make_inline(m, n);
+	if (!err)
+		err = file_settle(m, n);
+	if (!err)
+		err = head_link(m, n->ino, to.parent, to.name, &attr, &seq);
+	if (err)
+		return err;
+	node_set_attr(m, n, &attr, seq);
+	places_changed(m, &to);
+	*ret = node_ref(n);
+	return 0;
+}

@@ -1,0 +1,530 @@
+/* ops.c - FUSE's requests: each is decoded, handed to the node's ops, and answered exactly once.
+ *
+ * Handlers run on libfuse's threads and may wait for a peer, at most the mount's timeout; opens that compute run on mount.slow.
+ */
+#include "head.h"
+#include "names.h"
+#include "ops_fuse.h"
+
+#include <fcntl.h>
+
+int ops_fill_entry(struct mount *m, struct node *n, struct fuse_entry_param *ret)
+{
+	*ret = (struct fuse_entry_param){ .ino = ops_id(m, n),
+					  .attr_timeout = CACHE_SECONDS,
+					  .entry_timeout = CACHE_SECONDS };
+	return n->ops->getattr(m, n, &ret->attr);
+}
+
+static void reply_entry(fuse_req_t req, struct node *n)
+{
+	struct mount *m = ops_mount_of(req);
+	struct fuse_entry_param e;
+	int err = ops_fill_entry(m, n, &e);
+
+	if (err) {
+		node_unref(m, n);
+		ops_reply_err(req, err);
+	} else if (fuse_reply_entry(req, &e)) {
+		node_unref(m, n);
+	}
+}
+
+static void reply_attr(fuse_req_t req, struct node *n)
+{
+	struct stat st;
+	int err = n->ops->getattr(ops_mount_of(req), n, &st);
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_attr(req, &st, CACHE_SECONDS);
+}
+
+/* ---- names ---- */
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_node(req, parent), *n;
+	int err = dir->ops->lookup ? dir->ops->lookup(ops_mount_of(req), dir, name, &n) : -ENOTDIR;
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_entry(req, n);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
+{
+	if (id != FUSE_ROOT_ID)
+		node_unref_many(ops_mount_of(req), ops_node(req, id), count);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		if (forgets[i].ino != FUSE_ROOT_ID)
+			node_unref_many(ops_mount_of(req), ops_node(req, forgets[i].ino), forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static struct make make_of(fuse_req_t req, mode_t mode, dev_t rdev)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct make){ .mode = mode, .uid = ctx->uid, .gid = ctx->gid, .rdev = rdev, .excl = true };
+}
+
+static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what, struct node **ret)
+{
+	struct node *dir = ops_node(req, parent);
+
+	if (strlen(name) > SLAB_NAME_MAX)
+		return -ENAMETOOLONG;
+	return dir->ops->make ? dir->ops->make(ops_mount_of(req), dir, name, what, ret) : -EPERM;
+}
+
+static void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what)
+{
+	struct node *n;
+	int err = make_node(req, parent, name, what, &n);
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_entry(req, n);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct make what = make_of(req, mode, rdev);
+
+	reply_made(req, parent, name, &what);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct make what = make_of(req, S_IFDIR | (mode & 07777), 0);
+
+	reply_made(req, parent, name, &what);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct make what = make_of(req, S_IFLNK | 0777, 0);
+
+	what.target = target;
+	reply_made(req, parent, name, &what);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_node(req, parent);
+
+	ops_reply_err(req, dir->ops->unlink ? dir->ops->unlink(ops_mount_of(req), dir, name) : -EPERM);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *dir = ops_node(req, parent);
+
+	ops_reply_err(req, dir->ops->rmdir ? dir->ops->rmdir(ops_mount_of(req), dir, name) : -EPERM);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned flags)
+{
+	ops_reply_err(req, names_rename(ops_mount_of(req), ops_node(req, parent), name, ops_node(req, new_parent),
+					new_name, flags));
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *name)
+{
+	struct node *n;
+	int err = names_link(ops_mount_of(req), ops_node(req, id), ops_node(req, new_parent), name, &n);
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_entry(req, n);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t id)
+{
+	AUTO_FREE char *target = NULL;
+	int err = head_readlink(ops_mount_of(req), ops_node(req, id)->ino, &target);
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+/* ---- attributes ---- */
+
+static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	(void)fi;
+	reply_attr(req, ops_node(req, id));
+}
+
+static uint64_t ns_of(struct timespec t)
+{
+	return (uint64_t)((int64_t)t.tv_sec * 1000000000 + t.tv_nsec);
+}
+
+static struct change change_of(const struct stat *st, int to_set)
+{
+	static const struct {
+		int fuse;
+		uint32_t wire;
+	} bits[] = {
+		{ FUSE_SET_ATTR_MODE, WIRE_SET_MODE },
+		{ FUSE_SET_ATTR_UID, WIRE_SET_UID },
+		{ FUSE_SET_ATTR_GID, WIRE_SET_GID },
+		{ FUSE_SET_ATTR_SIZE, WIRE_SET_SIZE },
+		{ FUSE_SET_ATTR_ATIME, WIRE_SET_ATIME },
+		{ FUSE_SET_ATTR_MTIME, WIRE_SET_MTIME },
+		{ FUSE_SET_ATTR_ATIME_NOW, WIRE_SET_ATIME_NOW },
+		{ FUSE_SET_ATTR_MTIME_NOW, WIRE_SET_MTIME_NOW },
+	};
+	struct change c = { .mode = st->st_mode & 07777,
+			    .uid = st->st_uid,
+			    .gid = st->st_gid,
+			    .size = (uint64_t)st->st_size,
+			    .atime_ns = ns_of(st->st_atim),
+			    .mtime_ns = ns_of(st->st_mtim) };
+
+	for (size_t i = 0; i < ARRAY_LEN(bits); i++)
+		if (to_set & bits[i].fuse)
+			c.valid |= bits[i].wire;
+	return c;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	struct node *n = ops_node(req, id);
+	struct change change = change_of(st, to_set), rest = change;
+	struct mount *m = ops_mount_of(req);
+	int err = n->ops->setattr ? 0 : -EPERM;
+
+	/* The size first and alone: kinds of files treat it apart from what is only attributes. */
+	rest.valid &= ~(uint32_t)WIRE_SET_SIZE;
+	if (!err && (change.valid & WIRE_SET_SIZE)) {
+		change.valid = WIRE_SET_SIZE;
+		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &change);
+	}
+	if (!err && rest.valid)
+		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &rest);
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_attr(req, n);
+}
+
+static bool holds_xattrs(const struct node *n)
+{
+	return n->kind == NODE_DIR || n->kind == NODE_FILE || n->kind == NODE_OTHER;
+}
+
+static void reply_sized(fuse_req_t req, const char *value, size_t len, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, len);
+	else if (len > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, len);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
+{
+	AUTO_FREE char *value = NULL;
+	struct node *n = ops_node(req, id);
+	size_t len = 0;
+	int err = holds_xattrs(n) ? head_getxattr(ops_mount_of(req), n->ino, name, &value, &len) : -ENODATA;
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_sized(req, value, len, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
+{
+	AUTO_FREE char *names = NULL;
+	struct node *n = ops_node(req, id);
+	size_t len = 0;
+	int err = holds_xattrs(n) ? head_listxattr(ops_mount_of(req), n->ino, &names, &len) : 0;
+
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_sized(req, names, len, size);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
+{
+	struct node *n = ops_node(req, id);
+
+	ops_reply_err(req, holds_xattrs(n)
+				   ? head_setxattr(ops_mount_of(req), n->ino, name, value, size, (unsigned)flags)
+				   : -EOPNOTSUPP);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
+{
+	struct node *n = ops_node(req, id);
+
+	ops_reply_err(req, holds_xattrs(n) ? head_removexattr(ops_mount_of(req), n->ino, name) : -ENODATA);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t id)
+{
+	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = SLAB_NAME_MAX };
+	struct wire_statfs w;
+	int err = head_statfs(ops_mount_of(req), &w);
+
+	(void)id;
+	if (err) {
+		ops_reply_err(req, err);
+		return;
+	}
+	st.f_blocks = le64_get(w.bytes_total) / st.f_frsize;
+	st.f_bfree = st.f_bavail = le64_get(w.bytes_free) / st.f_frsize;
+	st.f_files = le64_get(w.files_total);
+	st.f_ffree = st.f_favail = le64_get(w.files_free);
+	fuse_reply_statfs(req, &st);
+}
+
+/* ---- open files ---- */
+
+/* One open that is under way, perhaps on the pool. */
+struct opening {
+	fuse_req_t req;
+	struct node *node; /* counted */
+	struct handle *handle;
+	struct fuse_file_info fi;
+	bool created; /* reply with the entry too; the node reference is then the kernel's */
+	struct cancel cancel;
+};
+
+static void handle_free(struct mount *m, struct handle *h)
+{
+	node_unref(m, h->node);
+	free(h->buf);
+	free(h);
+}
+
+static void opening_interrupted(fuse_req_t req, void *data)
+{
+	(void)req;
+	cancel_fire(data);
+}
+
+static int reply_opened(struct mount *m, struct opening *o)
+{
+	struct fuse_entry_param e;
+
+	o->fi.fh = (uint64_t)(uintptr_t)o->handle;
+	o->fi.direct_io = o->handle->direct_io;
+	o->fi.keep_cache = o->handle->keep_cache;
+	if (!o->created)
+		return fuse_reply_open(o->req, &o->fi);
+	int err = ops_fill_entry(m, o->node, &e);
+	if (err) {
+		ops_reply_err(o->req, err);
+		return err;
+	}
+	return fuse_reply_create(o->req, &e, &o->fi);
+}
+
+static void opening_run(void *arg)
+{
+	struct opening *o = arg;
+	struct mount *m = ops_mount_of(o->req);
+	struct handle *h = o->handle;
+	int err = h->ops->open ? h->ops->open(m, o->node, h, &o->cancel) : 0;
+
+	/* No interrupt may find this opening once it is answered. */
+	fuse_req_interrupt_func(o->req, NULL, NULL);
+	if (err) {
+		ops_reply_err(o->req, err);
+		handle_free(m, h);
+	} else if (reply_opened(m, o)) {
+		if (h->ops->release) /* the opener has gone away */
+			h->ops->release(m, h);
+		handle_free(m, h);
+		err = -EINTR;
+	}
+	if (!o->created || err)
+		node_unref(m, o->node);
+	cancel_fini(&o->cancel);
+	free(o);
+}
+
+/* Takes over the reference to n. */
+static void start_open(fuse_req_t req, struct node *n, const struct fuse_file_info *fi, bool created)
+{
+	struct mount *m = ops_mount_of(req);
+	struct opening *o = calloc(1, sizeof(*o));
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!o || !h) {
+		free(o);
+		free(h);
+		node_unref(m, n);
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	*h = (struct handle){ .node = node_ref(n), .ops = n->ops, .flags = fi->flags };
+	*o = (struct opening){ .req = req, .node = n, .handle = h, .fi = *fi, .created = created };
+	cancel_init(&o->cancel);
+	if (!n->ops->slow_open) {
+		opening_run(o);
+		return;
+	}
+	fuse_req_interrupt_func(req, opening_interrupted, &o->cancel);
+	if (pool_add(m->slow, opening_run, o)) {
+		fuse_req_interrupt_func(req, NULL, NULL);
+		fuse_reply_err(req, EAGAIN);
+		handle_free(m, h);
+		node_unref(m, n);
+		cancel_fini(&o->cancel);
+		free(o);
+	}
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	start_open(req, node_ref(ops_node(req, id)), fi, false);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct make what = make_of(req, S_IFREG | (mode & 07777), 0);
+	struct node *n;
+
+	what.excl = (fi->flags & O_EXCL) != 0;
+	int err = make_node(req, parent, name, &what, &n);
+	if (err)
+		ops_reply_err(req, err);
+	else
+		start_open(req, n, fi, true);
+}
+
+static void reply_read(fuse_req_t req, struct read_out *out)
+{
+	struct fuse_bufvec vec = FUSE_BUFVEC_INIT(out->len);
+
+	if (out->fd < 0) {
+		fuse_reply_buf(req, out->buf, out->len);
+		return;
+	}
+	vec.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	vec.buf[0].fd = out->fd;
+	vec.buf[0].pos = (off_t)out->fd_offset;
+	fuse_reply_data(req, &vec, FUSE_BUF_SPLICE_MOVE);
+	if (out->close_fd)
+		close(out->fd);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+	struct read_out out = { .buf = malloc(size ? size : 1), .fd = -1 };
+	int err = !out.buf       ? -ENOMEM
+		  : h->ops->read ? h->ops->read(ops_mount_of(req), h, size, (uint64_t)offset, &out)
+				 : -EINVAL;
+
+	(void)id;
+	if (err)
+		ops_reply_err(req, err);
+	else
+		reply_read(req, &out);
+	free(out.buf);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+	int err = h->ops->write ? h->ops->write(ops_mount_of(req), h, buf, size, (uint64_t)offset) : -EBADF;
+
+	(void)id;
+	if (err)
+		ops_reply_err(req, err);
+	else
+		fuse_reply_write(req, size);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+
+	(void)id;
+	ops_reply_err(req, h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+
+	(void)id;
+	(void)datasync;
+	ops_reply_err(req, h->ops->fsync ? h->ops->fsync(ops_mount_of(req), h) : 0);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	(void)id;
+	(void)datasync;
+	(void)fi;
+	ops_reply_err(req, head_metasync(ops_mount_of(req)));
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+
+	(void)id;
+	if (h->ops->release)
+		h->ops->release(ops_mount_of(req), h);
+	handle_free(ops_mount_of(req), h);
+	fuse_reply_err(req, 0);
+}
+
+const struct fuse_lowlevel_ops ops_table = {
+	.init = ops_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.open = op_open,
+	.create = op_create,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.release = op_release,
+	.fsync = op_fsync,
+	.opendir = op_open,
+	.readdir = ops_readdir,
+	.readdirplus = ops_readdirplus,
+	.releasedir = op_release,
+	.fsyncdir = op_fsyncdir,
+	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+};

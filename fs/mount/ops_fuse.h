@@ -1,0 +1,51 @@
+/* ops_fuse.h - the one place that names FUSE: ops.c and ops_dir.c answer its requests, session.c mounts and runs the loop. */
+#ifndef SLABFS_OPS_FUSE_H
+#define SLABFS_OPS_FUSE_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "mount.h"
+#include "node.h"
+
+#define CACHE_SECONDS 1.0   /* what the head's push did not reach in time is forgotten after this */
+#define IO_BYTES (1u << 20) /* the largest read or write that the kernel sends */
+
+extern const struct fuse_lowlevel_ops ops_table;
+
+/* The address of a node is its id; the root's is fixed. */
+static inline fuse_ino_t ops_id(const struct mount *m, const struct node *n)
+{
+	return n == m->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)n;
+}
+
+static inline struct mount *ops_mount_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline struct node *ops_node(fuse_req_t req, fuse_ino_t id)
+{
+	return id == FUSE_ROOT_ID ? ops_mount_of(req)->root : (struct node *)(uintptr_t)id;
+}
+
+static inline struct handle *ops_handle(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static inline void ops_reply_err(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, -err);
+}
+
+/* The reference to n is the kernel's once the entry is sent. */
+int ops_fill_entry(struct mount *m, struct node *n, struct fuse_entry_param *ret);
+
+void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cookie, struct fuse_file_info *fi);
+void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cookie, struct fuse_file_info *fi);
+
+/* session.c's answer to the kernel's first request. */
+void ops_init(void *userdata, struct fuse_conn_info *conn);
+
+#endif
