@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#define LEASE_TRIES 3
+#define LEASE_TRIES 8
 
 /* ---- the table of partitions ---- */
 

@@ -1,5 +1,7 @@
 #include "bytes_internal.h"
 
+#define SEALS_MAX 32u /* partitions that are being sealed, and locked, at once */
+
 /* One partition that is being sealed. */
 struct seal {
 	struct part *part;
@@ -138,19 +140,27 @@ static void end(struct sealing *g, struct seal *s, const struct fan_call *c)
 }
 
 /* The locks are taken in the order of the partitions' numbers, so two of these cannot wait for each other. */
+static void seal_batch(struct sealing *g, struct part **parts, size_t n)
+{
+	g->n = 0;
+	for (size_t i = 0; i < n; i++)
+		begin(g, parts[i]);
+	fan_run(g->b->m, g->calls, g->n, false, NULL, NULL);
+	for (size_t i = 0; i < g->n; i++)
+		end(g, &g->seals[i], &g->calls[i]);
+}
+
 int bytes_seal_parts(struct bytes *b, struct part **parts, size_t n, struct reason *why)
 {
+	size_t batch = MIN(n, SEALS_MAX);
 	struct sealing g = { .b = b, .why = why };
 
 	bytes_local(b, &g.local, &g.local_id);
-	g.seals = calloc(n + 1, sizeof(*g.seals));
-	g.calls = calloc(n + 1, sizeof(*g.calls));
+	g.seals = calloc(batch + 1, sizeof(*g.seals));
+	g.calls = calloc(batch + 1, sizeof(*g.calls));
 	if (g.seals && g.calls) {
-		for (size_t i = 0; i < n; i++)
-			begin(&g, parts[i]);
-		fan_run(b->m, g.calls, g.n, false, NULL, NULL);
-		for (size_t i = 0; i < g.n; i++)
-			end(&g, &g.seals[i], &g.calls[i]);
+		for (size_t i = 0; i < n; i += batch)
+			seal_batch(&g, parts + i, MIN(batch, n - i));
 	} else {
 		g.err = -ENOMEM;
 	}
