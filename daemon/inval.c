@@ -1,0 +1,293 @@
+#include "inval.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "log.h"
+#include "map.h"
+#include "server.h"
+
+struct holders { /* of one inode: numbers of sessions */
+	uint32_t n, cap;
+	uint64_t sessions[];
+};
+
+struct waiter {
+	size_t left;
+};
+
+struct pending { /* a push that has not been answered */
+	struct waiter *waiter;
+	uint64_t session;
+};
+
+struct inval {
+	const struct inval_ops *ops;
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t answered;
+	struct map inodes;   /* ino -> struct holders */
+	struct map sessions; /* number -> struct session, one reference each */
+	struct map pending;  /* seq -> struct pending */
+	uint64_t next_seq;
+};
+
+const struct inval_ops inval_server_ops = { session_ref, session_unref, session_push, session_cut, session_name };
+
+int inval_new(const struct inval_ops *ops, struct inval **ret)
+{
+	struct inval *iv = calloc(1, sizeof(*iv));
+	pthread_condattr_t attr;
+
+	if (!iv)
+		return -ENOMEM;
+	iv->ops = ops;
+	iv->next_seq = 1;
+	pthread_mutex_init(&iv->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&iv->answered, &attr);
+	pthread_condattr_destroy(&attr);
+	*ret = iv;
+	return 0;
+}
+
+void inval_free(struct inval *iv)
+{
+	size_t pos = 0;
+	uint64_t key;
+	void *value;
+
+	if (!iv)
+		return;
+	while (map_next(&iv->inodes, &pos, &key, &value))
+		free(value);
+	for (pos = 0; map_next(&iv->sessions, &pos, &key, &value);)
+		iv->ops->unref(value);
+	map_fini(&iv->inodes);
+	map_fini(&iv->sessions);
+	map_fini(&iv->pending);
+	pthread_cond_destroy(&iv->answered);
+	pthread_mutex_destroy(&iv->lock);
+	free(iv);
+}
+
+static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
+{
+	struct holders *h = map_get(&iv->inodes, ino);
+
+	for (uint32_t i = 0; h && i < h->n; i++)
+		if (h->sessions[i] == session)
+			return true;
+	if (!h || h->n == h->cap) {
+		uint32_t cap = h ? h->cap * 2 : 1;
+		struct holders *bigger = realloc(h, sizeof(*h) + cap * sizeof(h->sessions[0]));
+		if (!bigger)
+			return false;
+		if (!h)
+			bigger->n = 0;
+		bigger->cap = cap;
+		h = bigger;
+		if (map_put(&iv->inodes, ino, h) < 0) {
+			free(h); /* a replaced value needs no memory, so this one was new */
+			return false;
+		}
+	}
+	h->sessions[h->n++] = session;
+	return true;
+}
+
+/* A session that could not be noted would never hear of a change: it is better off without its caches. */
+void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle)
+{
+	bool ok = true;
+
+	pthread_mutex_lock(&iv->lock);
+	if (!map_get(&iv->sessions, session)) {
+		ok = map_put(&iv->sessions, session, handle) == 0;
+		if (ok)
+			iv->ops->ref(handle);
+	}
+	ok = ok && holders_add(iv, ino, session);
+	pthread_mutex_unlock(&iv->lock);
+	if (!ok)
+		iv->ops->cut(handle, "out of memory");
+}
+
+static void holders_remove(struct holders *h, uint64_t session)
+{
+	for (uint32_t i = 0; i < h->n; i++)
+		if (h->sessions[i] == session) {
+			h->sessions[i] = h->sessions[--h->n];
+			return;
+		}
+}
+
+void inval_forget(struct inval *iv, uint64_t ino, uint64_t session)
+{
+	struct holders *h;
+
+	pthread_mutex_lock(&iv->lock);
+	h = map_get(&iv->inodes, ino);
+	if (h) {
+		holders_remove(h, session);
+		if (!h->n) {
+			map_del(&iv->inodes, ino);
+			free(h);
+		}
+	}
+	pthread_mutex_unlock(&iv->lock);
+}
+
+bool inval_held(struct inval *iv, uint64_t ino, uint64_t session)
+{
+	bool held = false;
+	struct holders *h;
+
+	pthread_mutex_lock(&iv->lock);
+	h = map_get(&iv->inodes, ino);
+	for (uint32_t i = 0; h && i < h->n; i++)
+		held = held || h->sessions[i] == session;
+	pthread_mutex_unlock(&iv->lock);
+	return held;
+}
+
+static void pending_answered(struct inval *iv, uint64_t seq)
+{
+	struct pending *p = map_del(&iv->pending, seq);
+
+	if (!p)
+		return;
+	p->waiter->left--;
+	free(p);
+	pthread_cond_broadcast(&iv->answered);
+}
+
+void inval_acked(struct inval *iv, uint64_t seq)
+{
+	pthread_mutex_lock(&iv->lock);
+	pending_answered(iv, seq);
+	pthread_mutex_unlock(&iv->lock);
+}
+
+void inval_session_end(struct inval *iv, uint64_t session)
+{
+	struct session *handle;
+	size_t pos = 0;
+	uint64_t key;
+	void *value;
+
+	pthread_mutex_lock(&iv->lock);
+	handle = map_del(&iv->sessions, session);
+	while (handle && map_next(&iv->inodes, &pos, &key, &value)) {
+		struct holders *h = value;
+		holders_remove(h, session);
+		if (!h->n) {
+			map_del(&iv->inodes, key);
+			free(h);
+		}
+	}
+	for (pos = 0; map_next(&iv->pending, &pos, &key, &value);)
+		if (((struct pending *)value)->session == session)
+			pending_answered(iv, key);
+	pthread_mutex_unlock(&iv->lock);
+	if (handle)
+		iv->ops->unref(handle);
+}
+
+struct target {
+	struct session *handle;
+	uint64_t session, seq;
+};
+
+/* The holders of one inode but the origin, each with a reference and a pending push. */
+static size_t targets_locked(struct inval *iv, uint64_t ino, uint64_t origin, struct waiter *w, struct target **ret)
+{
+	struct holders *h = map_get(&iv->inodes, ino);
+	struct target *t = h && (h->n > 1 || h->sessions[0] != origin) ? calloc(h->n, sizeof(*t)) : NULL;
+	size_t n = 0;
+
+	for (uint32_t i = 0; t && i < h->n; i++) {
+		struct session *handle = map_get(&iv->sessions, h->sessions[i]);
+		struct pending *p;
+		if (h->sessions[i] == origin || !handle)
+			continue;
+		t[n] = (struct target){ iv->ops->ref(handle), h->sessions[i], iv->next_seq++ };
+		p = malloc(sizeof(*p));
+		if (p) {
+			*p = (struct pending){ w, t[n].session };
+			if (map_put(&iv->pending, t[n].seq, p) == 0)
+				w->left++;
+			else
+				free(p);
+		}
+		n++;
+	}
+	*ret = t;
+	return n;
+}
+
+static size_t push_item(struct inval *iv, const struct inval_item *item, uint64_t origin, struct waiter *w,
+			struct target **ret)
+{
+	struct wire_inval body = { .ino = le64_of(item->ino),
+				   .generation = le64_of(item->generation),
+				   .flags = le32_of(item->flags) };
+	size_t n;
+
+	pthread_mutex_lock(&iv->lock);
+	n = targets_locked(iv, item->ino, origin, w, ret);
+	pthread_mutex_unlock(&iv->lock);
+	for (size_t i = 0; i < n; i++) {
+		struct target *t = &(*ret)[i];
+		if (iv->ops->push(t->handle, t->seq, &body, item->name, item->name_bytes) < 0)
+			inval_session_end(iv, t->session);
+	}
+	return n;
+}
+
+static void wait_answers(struct inval *iv, struct waiter *w)
+{
+	uint64_t deadline = time_mono_ns() + INVAL_WAIT_MS * UINT64_C(1000000);
+	struct timespec ts = { (time_t)(deadline / 1000000000), (long)(deadline % 1000000000) };
+	int err = 0;
+
+	pthread_mutex_lock(&iv->lock);
+	while (w->left && err != ETIMEDOUT)
+		err = pthread_cond_timedwait(&iv->answered, &iv->lock, &ts);
+	pthread_mutex_unlock(&iv->lock);
+}
+
+static void finish_target(struct inval *iv, const struct target *t)
+{
+	struct pending *p;
+
+	pthread_mutex_lock(&iv->lock);
+	p = map_del(&iv->pending, t->seq);
+	pthread_mutex_unlock(&iv->lock);
+	if (p) {
+		log_warn("%s: did not answer an invalidation within %d ms; cut off", iv->ops->name(t->handle),
+			 INVAL_WAIT_MS);
+		iv->ops->cut(t->handle, "an invalidation was not answered in time");
+		free(p);
+	}
+	iv->ops->unref(t->handle);
+}
+
+void inval_send(struct inval *iv, const struct inval_list *list, uint64_t origin)
+{
+	struct target *targets[INVAL_ITEMS_MAX];
+	size_t n[INVAL_ITEMS_MAX], sent = 0;
+	struct waiter w = { 0 };
+
+	for (size_t i = 0; i < list->n; i++) {
+		n[i] = push_item(iv, &list->items[i], origin, &w, &targets[i]);
+		sent += n[i];
+	}
+	if (sent)
+		wait_answers(iv, &w);
+	for (size_t i = 0; i < list->n; i++) {
+		for (size_t k = 0; k < n[i]; k++)
+			finish_target(iv, &targets[i][k]);
+		free(targets[i]);
+	}
+}

@@ -1,0 +1,53 @@
+/* inval.h - which sessions cache which inodes, and telling them that something changed.
+ *
+ * A session holds an inode from the reply that named it until it forgets it or ends.  inval_hold is called under the lock under
+ * which the attributes were read (meta.lock), so that a change is either in the reply or pushed.  inval_send is called with no
+ * lock held, after the change was committed.  Thread-safe.
+ */
+#ifndef SLABFSD_INVAL_H
+#define SLABFSD_INVAL_H
+
+#include "base.h"
+#include "wire.h"
+
+#define INVAL_WAIT_MS 1000
+
+struct inval;
+struct session;
+
+/* How sessions are reached: the server's functions, or a test's. */
+struct inval_ops {
+	struct session *(*ref)(struct session *s);
+	void (*unref)(struct session *s);
+	int (*push)(struct session *s, uint64_t seq, const struct wire_inval *inval, const void *name, size_t len);
+	void (*cut)(struct session *s, const char *reason);
+	const char *(*name)(const struct session *s);
+};
+extern const struct inval_ops inval_server_ops;
+
+int inval_new(const struct inval_ops *ops, struct inval **ret);
+void inval_free(struct inval *iv);
+
+void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle);
+void inval_forget(struct inval *iv, uint64_t ino, uint64_t session);
+void inval_session_end(struct inval *iv, uint64_t session);
+bool inval_held(struct inval *iv, uint64_t ino, uint64_t session);
+
+/* What one operation changed. */
+struct inval_item {
+	uint64_t ino, generation;
+	uint32_t flags; /* WIRE_INVAL_ */
+	uint16_t name_bytes;
+	char name[SLAB_NAME_MAX];
+};
+#define INVAL_ITEMS_MAX 12
+struct inval_list {
+	size_t n;
+	struct inval_item items[INVAL_ITEMS_MAX];
+};
+
+/* Pushes to every holder but `origin`, and waits until all have answered; who does not within INVAL_WAIT_MS is cut off. */
+void inval_send(struct inval *iv, const struct inval_list *list, uint64_t origin);
+void inval_acked(struct inval *iv, uint64_t seq);
+
+#endif
