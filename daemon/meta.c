@@ -1,0 +1,353 @@
+#include "meta_int.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#include "log.h"
+#include "nodes.h"
+#include "reaper.h"
+#include "server.h"
+
+#define IDS_RESERVED 4096 /* at a time */
+#define IDS_MAX_USED 256  /* by one operation; meta_orphans_update is the hungriest */
+
+enum meta_kind {
+	META_READ = 1, /* under the lock */
+	META_WRITE,    /* in a transaction */
+	META_FREE,     /* takes locks itself */
+};
+
+struct meta_row {
+	enum meta_kind kind;
+	meta_fn *run;
+};
+
+static const struct meta_row rows[WIRE_TYPE_END] = {
+	[WIRE_LOOKUP] = { META_READ, meta_op_lookup },
+	[WIRE_GETATTR] = { META_READ, meta_op_getattr },
+	[WIRE_SETATTR] = { META_WRITE, meta_op_setattr },
+	[WIRE_MAKE] = { META_WRITE, meta_op_make },
+	[WIRE_LINK] = { META_WRITE, meta_op_link },
+	[WIRE_UNLINK] = { META_WRITE, meta_op_unlink },
+	[WIRE_RMDIR] = { META_WRITE, meta_op_rmdir },
+	[WIRE_RENAME] = { META_WRITE, meta_op_rename },
+	[WIRE_READLINK] = { META_READ, meta_op_readlink },
+	[WIRE_READDIR] = { META_READ, meta_op_readdir },
+	[WIRE_GETXATTR] = { META_READ, meta_op_getxattr },
+	[WIRE_SETXATTR] = { META_WRITE, meta_op_setxattr },
+	[WIRE_LISTXATTR] = { META_READ, meta_op_listxattr },
+	[WIRE_REMOVEXATTR] = { META_WRITE, meta_op_removexattr },
+	[WIRE_STATFS] = { META_FREE, meta_op_statfs },
+	[WIRE_OPEN] = { META_READ, meta_op_open },
+	[WIRE_CLOSE] = { META_WRITE, meta_op_close },
+	[WIRE_COMMIT] = { META_WRITE, meta_op_commit },
+	[WIRE_METASYNC] = { META_FREE, meta_op_metasync },
+	[WIRE_FORGET] = { META_FREE, meta_op_forget },
+	[WIRE_INLINE_READ] = { META_READ, meta_op_inline_read },
+	[WIRE_INLINE_WRITE] = { META_WRITE, meta_op_inline_write },
+	[WIRE_DEFINE] = { META_WRITE, meta_op_define },
+	[WIRE_RESIZE] = { META_WRITE, meta_op_resize },
+	[WIRE_CHUNKDIR] = { META_WRITE, meta_op_chunkdir },
+};
+
+static int reserve_ids(struct meta *m)
+{
+	int err;
+
+	if (m->next_id + IDS_MAX_USED <= m->id_limit)
+		return 0;
+	err = db_run(m->db, SQL_COUNTER_SET, db_int(m->next_id + IDS_RESERVED));
+	if (!err)
+		m->id_limit = m->next_id + IDS_RESERVED;
+	return err;
+}
+
+int meta_begin(struct meta *m)
+{
+	int err;
+
+	pthread_mutex_lock(&m->lock);
+	err = reserve_ids(m);
+	if (!err)
+		err = db_begin(m->db);
+	if (err)
+		pthread_mutex_unlock(&m->lock);
+	return err;
+}
+
+int meta_end(struct meta *m, int err)
+{
+	if (err)
+		db_rollback(m->db);
+	else
+		err = db_commit(m->db);
+	pthread_mutex_unlock(&m->lock);
+	return err;
+}
+
+static int run_write(struct meta_op *op, meta_fn *run)
+{
+	struct meta *m = op->m;
+	int err = meta_begin(m);
+
+	if (err)
+		return err;
+	err = meta_end(m, run(op));
+	if (err)
+		return err;
+	if (op->reap)
+		reaper_wake(m->reaper);
+	inval_send(m->inval, &op->changes, op->peer.session);
+	return 0;
+}
+
+static int run_read(struct meta_op *op, meta_fn *run)
+{
+	int err;
+
+	pthread_mutex_lock(&op->m->lock);
+	err = run(op);
+	db_done(op->m->db);
+	pthread_mutex_unlock(&op->m->lock);
+	return err;
+}
+
+int meta_execute(struct meta_op *op)
+{
+	const struct meta_row *row = &rows[op->type];
+	int err;
+
+	op->now = time_real_ns();
+	op->changes.n = 0;
+	op->reap = false;
+	op->reply_payload = NULL;
+	op->reply_payload_bytes = 0;
+	if (row->kind == META_WRITE)
+		err = run_write(op, row->run);
+	else
+		err = row->kind == META_READ ? run_read(op, row->run) : row->run(op);
+	if (err) {
+		free(op->reply_payload);
+		op->reply_payload = NULL;
+	}
+	return err;
+}
+
+static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
+{
+	struct meta_op op = { .m = d->meta,
+			      .peer = { session_number(r->session), session_node_id(r->session),
+					session_role(r->session) == WIRE_ROLE_MOUNT, r->session },
+			      .type = r->type,
+			      .body = r->body,
+			      .payload = r->payload,
+			      .payload_bytes = r->payload_bytes,
+			      .why = why };
+	int err;
+
+	if (!d->meta)
+		return reason_set(why, EREMOTE, "node %u is not the head; the head is %s", d->sb.node_id, d->sb.head);
+	err = meta_execute(&op);
+	if (err)
+		return err;
+	request_reply(r, op.reply.bytes, op.reply_payload, op.reply_payload_bytes);
+	free(op.reply_payload);
+	return 0;
+}
+
+/* Writers are slow because they wait for the answers to invalidations, which come in on connections' threads. */
+static const struct handler handlers[] = {
+	{ WIRE_LOOKUP, false, meta_handle },      { WIRE_GETATTR, false, meta_handle },
+	{ WIRE_SETATTR, true, meta_handle },      { WIRE_MAKE, true, meta_handle },
+	{ WIRE_LINK, true, meta_handle },         { WIRE_UNLINK, true, meta_handle },
+	{ WIRE_RMDIR, true, meta_handle },        { WIRE_RENAME, true, meta_handle },
+	{ WIRE_READLINK, false, meta_handle },    { WIRE_READDIR, false, meta_handle },
+	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, true, meta_handle },
+	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, true, meta_handle },
+	{ WIRE_STATFS, false, meta_handle },      { WIRE_OPEN, false, meta_handle },
+	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, true, meta_handle },
+	{ WIRE_METASYNC, true, meta_handle },     { WIRE_FORGET, false, meta_handle },
+	{ WIRE_INLINE_READ, false, meta_handle }, { WIRE_INLINE_WRITE, true, meta_handle },
+	{ WIRE_DEFINE, true, meta_handle },       { WIRE_RESIZE, true, meta_handle },
+	{ WIRE_CHUNKDIR, true, meta_handle },     { 0 },
+};
+
+void meta_session_gone(struct meta *m, uint64_t session)
+{
+	struct map *mine;
+	size_t pos = 0;
+	uint64_t ino;
+	void *count;
+
+	inval_session_end(m->inval, session);
+	pthread_mutex_lock(&m->lock);
+	mine = map_get(&m->sessions, session);
+	pthread_mutex_unlock(&m->lock);
+	/* Only this session's requests change its map, and there are none any more. */
+	while (mine && map_next(mine, &pos, &ino, &count)) {
+		struct meta_op op = { .m = m, .peer.session = session, .now = time_real_ns() };
+		struct inode in;
+		int err = meta_begin(m);
+		if (err)
+			continue;
+		while (opens_remove(m, session, ino))
+			;
+		if (inode_get(m, ino, &in) == 0)
+			err = inode_drop_if_unused(&op, &in);
+		if (meta_end(m, err) == 0 && op.reap)
+			reaper_wake(m->reaper);
+	}
+	pthread_mutex_lock(&m->lock);
+	mine = map_del(&m->sessions, session);
+	pthread_mutex_unlock(&m->lock);
+	if (mine)
+		map_fini(mine);
+	free(mine);
+}
+
+static void meta_session_end(struct daemon *d, struct session *s)
+{
+	if (d->meta)
+		meta_session_gone(d->meta, session_number(s));
+}
+
+static void meta_push_acked(struct daemon *d, struct session *s, uint64_t seq)
+{
+	(void)s;
+	if (d->meta)
+		inval_acked(d->meta->inval, seq);
+}
+
+const struct module meta_module = { "meta", handlers, meta_session_end, meta_push_acked };
+
+static int sync_round(struct meta *m)
+{
+	uint64_t round = m->sync.asked;
+	int err;
+
+	m->sync.running = true;
+	pthread_mutex_unlock(&m->sync.lock);
+	err = db_sync(m->db);
+	pthread_mutex_lock(&m->sync.lock);
+	m->sync.running = false;
+	m->sync.finished = round;
+	m->sync.err = err;
+	pthread_cond_broadcast(&m->sync.done);
+	return err;
+}
+
+/* A round that began before we asked may have missed what we want durable; one that begins afterwards serves all who asked. */
+int meta_sync(struct meta *m)
+{
+	uint64_t mine;
+	int err = 0;
+
+	pthread_mutex_lock(&m->sync.lock);
+	mine = ++m->sync.asked;
+	while (m->sync.finished < mine) {
+		if (m->sync.running)
+			pthread_cond_wait(&m->sync.done, &m->sync.lock);
+		else
+			sync_round(m);
+		err = m->sync.err;
+	}
+	pthread_mutex_unlock(&m->sync.lock);
+	return err;
+}
+
+int meta_op_metasync(struct meta_op *op)
+{
+	int err = meta_sync(op->m);
+
+	return err ? reason_set(op->why, -err, "meta.db: fsync: %s", strerror(-err)) : 0;
+}
+
+static int load(struct meta *m, struct reason *why)
+{
+	int rc = db_query(m->db, SQL_COUNTER_GET, NULL, 0);
+
+	if (rc != 1)
+		return reason_set(why, EIO, "meta.db: no counter: not the metadata of slabfs");
+	m->next_id = m->id_limit = db_u64(m->db, SQL_COUNTER_GET, 0);
+	db_done(m->db);
+	rc = inode_drop_unlinked(m);
+	return rc ? reason_set(why, -rc, "meta.db: %s", db_error(m->db)) : 0;
+}
+
+static int add_self(struct meta *m, struct reason *why)
+{
+	struct daemon *d = m->d;
+	int rc;
+
+	pthread_mutex_lock(&m->lock);
+	rc = db_query(m->db, SQL_NODE_LIST, NULL, 0);
+	db_done(m->db);
+	if (rc == 0)
+		rc = db_run(m->db, SQL_NODE_ADD, db_int(d->sb.node_id), db_bytes(&d->sb.node, sizeof(d->sb.node)),
+			    db_bytes(d->sb.listen, strlen(d->sb.listen)));
+	pthread_mutex_unlock(&m->lock);
+	return rc < 0 ? reason_set(why, -rc, "meta.db: %s", db_error(m->db)) : 0;
+}
+
+int meta_open(struct daemon *d, struct meta **ret, struct reason *why)
+{
+	struct meta *m = calloc(1, sizeof(*m));
+	char path[PATH_MAX];
+	int err;
+
+	if (!m)
+		return reason_set(why, ENOMEM, "out of memory");
+	m->d = d;
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->sync.lock, NULL);
+	pthread_cond_init(&m->sync.done, NULL);
+	snprintf(path, sizeof(path), "%s/meta.db", d->store_path);
+	err = inval_new(&inval_server_ops, &m->inval);
+	if (!err)
+		err = meta_open_db(m, path, why);
+	if (!err)
+		err = load(m, why);
+	if (!err)
+		err = add_self(m, why);
+	if (err) {
+		meta_close(m);
+		return err;
+	}
+	*ret = m;
+	return 0;
+}
+
+void meta_close(struct meta *m)
+{
+	size_t pos = 0;
+	uint64_t key;
+	void *value;
+
+	if (!m)
+		return;
+	db_close(m->db);
+	inval_free(m->inval);
+	while (map_next(&m->sessions, &pos, &key, &value)) {
+		map_fini(value);
+		free(value);
+	}
+	map_fini(&m->sessions);
+	map_fini(&m->opens);
+	pthread_cond_destroy(&m->sync.done);
+	pthread_mutex_destroy(&m->sync.lock);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}
+
+int meta_start(struct daemon *d)
+{
+	return d->meta ? reaper_new(d, &d->meta->reaper) : 0;
+}
+
+void meta_stop(struct daemon *d)
+{
+	if (!d->meta)
+		return;
+	reaper_free(d->meta->reaper);
+	d->meta->reaper = NULL;
+}
