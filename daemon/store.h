@@ -13,7 +13,8 @@
  * open: has writers (write leases of sessions); not verified.  sealed and durable: every block has been compared with its sum since it last came
  * off the disk before it is handed out (a block is verified once, and again when its pages have left memory or the file's ctime
  * changed behind our back).  A mismatch quarantines the partition: EIO, logged, until it is replaced whole or dropped.
- * After an unclean stop a partition that is not durable is sealed anew at first use.
+ * After an unclean stop a partition that is not durable is sealed anew at first use, or by a thread that looks at all of them.
+ * A sealed partition is made durable about STORE_SYNC_MS after its last seal.
  *
  * Opaque; thread-safe; 0 or -errno with a reason that names object and partition.  The lock of a partition is held across disk I/O on it, never
  * across network I/O.
@@ -23,8 +24,10 @@
 
 #include "base.h"
 
+struct pool;
 struct store;
-struct session;
+
+#define STORE_SYNC_MS 5000
 
 struct part_id {
 	uint64_t object, index;
@@ -40,19 +43,25 @@ struct part_info {
 	uint64_t index, file_bytes, blocks, mtime_ns, version;
 };
 
-int store_open(int dirfd, struct store **ret, struct reason *why);
+struct part_file {
+	int fd; /* the caller closes it */
+	uint64_t bytes, version;
+};
+
+/* cores: for hashing; may be NULL.  dirfd stays the caller's and must outlive the store. */
+int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason *why);
 /* Seals what is open, makes everything durable, marks the stop as clean. */
 void store_close(struct store *s);
 
-/* A read-only descriptor of a partition whose blocks in [offset, offset + len) are verified; the caller closes it.  len UINT64_MAX: all.
+/* A read-only descriptor of a partition whose blocks in [offset, offset + len) are verified.  len UINT64_MAX: all.
  * -ENOENT: missing.  -EIO: corrupt or unreadable. */
-int store_read_fd(struct store *s, struct part_id id, uint64_t offset, uint64_t len, int *ret_fd,
-		  uint64_t *ret_file_bytes, struct reason *why);
+int store_read_fd(struct store *s, struct part_id id, uint64_t offset, uint64_t len, struct part_file *ret,
+		  struct reason *why);
 
-/* Gives `session` (a number, 0: the daemon itself) a write lease and a read-write descriptor (the caller closes it).
+/* Gives `session` (a number, 0: the daemon itself) a write lease and a read-write descriptor.
  * Makes and allocates the file when it is missing.  -ENOSPC. */
-int store_write_fd(struct store *s, struct part_id id, const struct part_alloc *alloc, uint64_t session, int *ret_fd,
-		   uint64_t *ret_file_bytes, struct reason *why);
+int store_write_fd(struct store *s, struct part_id id, const struct part_alloc *alloc, uint64_t session,
+		   struct part_file *ret, struct reason *why);
 /* pwrite under the session's lease (taken if need be), marking the blocks dirty. */
 int store_write(struct store *s, struct part_id id, const struct part_alloc *alloc, uint64_t session, const void *buf,
 		size_t len, uint64_t offset, struct reason *why);
@@ -67,16 +76,21 @@ int store_seal(struct store *s, struct part_id id, uint64_t session, const struc
 void store_session_end(struct store *s, uint64_t session);
 
 int store_truncate(struct store *s, struct part_id id, uint64_t length, struct reason *why);
+/* Removes partitions [first, first + count).  whole_object: all, and later requests for the object get -ESTALE.  Not durable by
+ * itself: a power cut may bring partitions back. */
 int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why);
 /* Existing partitions with index >= first in order, at most max; *ret malloc'ed. */
 int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, struct part_info **ret, size_t *ret_n,
 	       struct reason *why);
+/* Replaces `to` with `from` (moved, or copied if link), atomically.  -EINVAL: not expect_bytes long.  -EBUSY: has writers. */
 int store_adopt(struct store *s, struct part_id from, struct part_id to, bool link, uint64_t expect_bytes,
 		struct reason *why);
 int store_sync(struct store *s, uint64_t object, struct reason *why); /* object 0: everything */
 
 struct store_stats {
-	uint64_t bytes_total, bytes_free, files_total, files_free, partitions, quarantined, open;
+	uint64_t bytes_total, bytes_free, files_total, files_free;
+	uint64_t partitions, quarantined;
+	uint64_t open; /* partitions with writers */
 };
 void store_stats(struct store *s, struct store_stats *ret);
 

@@ -1,0 +1,138 @@
+/* part.h - one partition of a store: its files, its state, its leases.  Inside the store only (store*.c, part*.c).
+ *
+ * part.lock is taken before store.lock.  `_locked` functions need part.lock; those that let go of it on the way say so, and
+ * compare part.epoch afterwards.
+ */
+#ifndef SLABFSD_PART_H
+#define SLABFSD_PART_H
+
+#include "bits.h"
+#include "map.h"
+#include "store.h"
+#include "sums.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#define PART_PATH_MAX 96
+
+enum part_state { PART_MISSING, PART_OPEN, PART_SEALED };
+
+struct lease {
+	uint64_t session;
+	bool descriptor; /* writes behind our back */
+};
+
+struct part {
+	struct store *store;
+	struct part_id id;
+
+	/* guarded by store.lock */
+	unsigned refs;
+	bool on_lru, on_open, on_unsynced;
+	struct part *same_hash; /* another partition under the same key of store.parts */
+	TAILQ_ENTRY(part) lru, open, unsynced;
+	uint64_t sealed_ns; /* monotonic, of the last seal */
+
+	pthread_mutex_t lock; /* guards all below */
+	bool loaded;
+	enum part_state state;
+	char *bad;             /* quarantined: why; else NULL */
+	bool durable;          /* the header on the disk may say so: to be cleared durably before data changes */
+	bool new_names;        /* the directory entries may not be durable */
+	bool dirty_all;        /* no sum is current */
+	int sync_err;          /* an fsync failed, and nothing was written since */
+	uint64_t bytes;        /* as sealed */
+	uint64_t version;      /* of the last seal */
+	uint64_t epoch;        /* raised by whatever makes a verification in progress meaningless */
+	struct timespec ctime; /* of the file when `verified` was last true */
+	struct bits verified;  /* blocks that matched their sums */
+	struct bits dirty;     /* blocks written since the last seal */
+	struct lease *leases;
+	size_t n_leases;
+};
+TAILQ_HEAD(part_list, part);
+
+struct store {
+	int dirfd;
+	struct pool *cores;
+	uint64_t run;          /* random, never SUMS_RUN_OPEN */
+	bool unclean;          /* the last stop was */
+	atomic_bool recovered; /* every partition has been looked at since an unclean stop */
+	atomic_bool resealing_logged;
+	_Atomic uint64_t partitions, quarantined;
+
+	pthread_mutex_t lock; /* guards all below */
+	pthread_cond_t wake;  /* of the syncer: stop, or something to make durable */
+	bool stop;
+	struct map parts; /* hash of the id -> struct part, chained by same_hash */
+	size_t n_lru;
+	struct part_list lru;      /* unused, the least recently used first */
+	struct part_list open;     /* with leases */
+	struct part_list unsynced; /* sealed, not durable; by sealed_ns.  Each holds a reference */
+	struct map dead;
+	pthread_t syncer, recoverer;
+	bool has_syncer, has_recoverer;
+};
+
+/* ---- store.c: which partitions are in memory ---- */
+
+/* The partition, locked and loaded, with a reference.  -ESTALE: of a dead object. */
+int part_acquire(struct store *s, struct part_id id, struct part **ret, struct reason *why);
+int part_acquire_unloaded(struct store *s, struct part_id id, struct part **ret, struct reason *why);
+void part_release(struct part *p); /* unlocks */
+void part_ref(struct part *p);     /* needs store.lock */
+void part_put(struct part *p);     /* not locked */
+bool store_is_dead(struct store *s, uint64_t object);
+void part_list_open(struct part *p, bool open);
+void part_list_unsynced(struct part *p, bool unsynced);
+
+/* ---- part.c: files ---- */
+
+void part_path(struct part_id id, const char *suffix, char ret[PART_PATH_MAX]);
+void part_dir(uint64_t object, char ret[PART_PATH_MAX]);
+int part_open_file(struct part *p, const char *suffix, int flags); /* a descriptor or -errno */
+int part_fail(const struct part *p, int err, const char *what, struct reason *why);
+int part_load_locked(struct part *p, struct reason *why);
+int part_check_good_locked(const struct part *p, struct reason *why); /* -EIO when quarantined */
+int part_quarantine_locked(struct part *p, struct reason *why, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+int part_create_locked(struct part *p, const struct part_alloc *alloc, struct reason *why);
+/* Removes the files; the state is then as of a missing partition, without leases. */
+int part_remove_locked(struct part *p, struct reason *why);
+void part_forget_locked(struct part *p); /* drops what was known; it is loaded anew at the next use */
+void part_unquarantine_locked(struct part *p);
+
+/* ---- part_seal.c: writing, sealing, durability ---- */
+
+int part_open_locked(struct part *p, const struct part_alloc *alloc, struct reason *why); /* state: PART_OPEN */
+int part_lease_locked(struct part *p, uint64_t session, bool descriptor);
+bool part_unlease_locked(struct part *p, uint64_t session, bool *ret_descriptor);
+bool part_has_descriptors_locked(const struct part *p);
+int part_mark_locked(struct part *p, uint64_t offset, uint64_t len);
+/* Sums of dirty blocks; PART_SEALED when no lease is left. */
+int part_seal_locked(struct part *p, struct reason *why);
+/* Data and sums to the disk, then (if sealed) the durable flag, flushed too if `flush`.  Lets go of the lock. */
+int part_sync_locked(struct part *p, bool flush, struct reason *why);
+
+/* ---- part_verify.c ---- */
+
+/* fd: the data.  0: blocks of [offset, offset + len) match, or the partition is open.  -EAGAIN: it changed, open it again.
+ * -EIO.  Lets go of the lock while it hashes. */
+int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why);
+/* Checks the block that holds `offset` before a part of it is overwritten, so that damage is not sealed in. */
+int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why);
+void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n);
+
+/* ---- store_dir.c: directories ---- */
+
+/* Calls fn for each partition file of the object (suffix ".sum", ".bad", ".new"...; "" for the data), until one fails. */
+int store_each_file(struct store *s, uint64_t object, int (*fn)(void *arg, struct part_id id, const char *suffix),
+		    void *arg);
+int store_each_object(struct store *s, int (*fn)(void *arg, uint64_t object), void *arg);
+int store_count(struct store *s);   /* sets partitions and quarantined */
+int store_recover(struct store *s); /* loads every partition once, which seals anew what needs it */
+
+#endif

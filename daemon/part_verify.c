@@ -1,0 +1,173 @@
+/* Comparing blocks with their sums.  A block stays verified while the file is as we left it (size and ctime) and its pages have
+ * not left memory. */
+#include "part.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define VERIFY_BLOCKS 1024                 /* hashed between two looks at the lock: 64 MiB */
+#define RESIDENT_BYTES (UINT64_C(1) << 28) /* mapped at a time to ask which pages are in memory */
+
+static bool block_resident(const unsigned char *pages, size_t n_pages)
+{
+	for (size_t i = 0; i < n_pages; i++)
+		if (!(pages[i] & 1))
+			return false;
+	return true;
+}
+
+/* Adds to `todo` the blocks of [first, end) that are not wholly in memory; all of them when that cannot be told. */
+static void add_absent(struct bits *todo, int fd, uint64_t bytes, uint64_t first, uint64_t end)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), per_block = SUMS_BLOCK_BYTES / page;
+	uint64_t offset = first * SUMS_BLOCK_BYTES, len = MIN(end * SUMS_BLOCK_BYTES, bytes) - offset;
+	size_t n_pages = (size_t)div_up(len, page);
+	AUTO_FREE unsigned char *pages = calloc(n_pages, 1);
+	void *map = pages ? mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)offset) : MAP_FAILED;
+
+	if (map != MAP_FAILED) {
+		if (mincore(map, len, pages) < 0)
+			memset(pages, 0, n_pages);
+		munmap(map, len);
+	}
+	for (uint64_t b = first; b < end; b++) {
+		size_t at = (size_t)(b - first) * per_block;
+		if (map == MAP_FAILED || !block_resident(pages + at, MIN(per_block, n_pages - at)))
+			bits_set(todo, b);
+	}
+}
+
+/* The file must be as we left it; another ctime means that all must be compared again. */
+static int check_file_locked(struct part *p, int fd, struct reason *why)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return part_fail(p, -errno, "stat", why);
+	if ((uint64_t)st.st_size != p->bytes)
+		return part_quarantine_locked(p, why, "%llu bytes long; %llu were sealed",
+					      (unsigned long long)st.st_size, (unsigned long long)p->bytes);
+	if (memcmp(&st.st_ctim, &p->ctime, sizeof(p->ctime)) != 0) {
+		bits_clear_all(&p->verified);
+		p->ctime = st.st_ctim;
+		p->epoch++;
+	}
+	return 0;
+}
+
+void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n)
+{
+	struct stat st;
+
+	if (bits_reserve(&p->verified, first + n) < 0 || fstat(fd, &st) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		bits_set(&p->verified, first + i);
+	p->ctime = st.st_ctim;
+}
+
+static int choose_blocks_locked(struct part *p, int fd, uint64_t first, uint64_t end, struct bits *todo)
+{
+	const uint64_t step = RESIDENT_BYTES / SUMS_BLOCK_BYTES;
+	int err = bits_reserve(todo, end);
+
+	if (!err)
+		err = bits_reserve(&p->verified, end);
+	if (err)
+		return err;
+	for (uint64_t b = first; b < end; b++)
+		if (!bits_get(&p->verified, b))
+			bits_set(todo, b);
+	for (uint64_t b = first; b < end; b += step)
+		add_absent(todo, fd, p->bytes, b, MIN(b + step, end));
+	return 0;
+}
+
+/* Compares n computed sums with those of the file. */
+static int compare(struct store *s, int data, int sum, uint64_t bytes, uint64_t first, size_t n, size_t *ret_wrong)
+{
+	AUTO_FREE struct le64 *now = malloc(2 * n * sizeof(*now));
+	struct le64 *then = now ? now + n : NULL;
+	int err = now ? sums_hash(s->cores, data, bytes, first, n, now) : -ENOMEM;
+
+	if (!err)
+		err = sums_read(sum, first, n, then);
+	for (*ret_wrong = 0; !err && *ret_wrong < n; ++*ret_wrong)
+		if (le64_get(now[*ret_wrong]) != le64_get(then[*ret_wrong]))
+			break;
+	return err;
+}
+
+static int verify_run_locked(struct part *p, int data, int sum, uint64_t first, size_t n, struct reason *why)
+{
+	uint64_t epoch = p->epoch, bytes = p->bytes;
+	size_t wrong;
+	int err;
+
+	pthread_mutex_unlock(&p->lock);
+	err = compare(p->store, data, sum, bytes, first, n, &wrong);
+	pthread_mutex_lock(&p->lock);
+	if (p->epoch != epoch)
+		return -EAGAIN;
+	if (err == -ENODATA)
+		return part_quarantine_locked(p, why, "shorter than it was when it was sealed");
+	if (err)
+		return part_fail(p, err, "read", why);
+	if (wrong < n)
+		return part_quarantine_locked(p, why, "block %llu: checksum mismatch",
+					      (unsigned long long)(first + wrong));
+	for (size_t i = 0; i < n && bits_reserve(&p->verified, first + n) == 0; i++)
+		bits_set(&p->verified, first + i);
+	return 0;
+}
+
+int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why)
+{
+	AUTO_CLOSE int sum = -1;
+	struct bits todo = { 0 };
+	uint64_t first, end, to;
+	size_t n;
+	int err;
+
+	if (p->state != PART_SEALED)
+		return 0;
+	err = check_file_locked(p, fd, why);
+	if (err || offset >= p->bytes || len == 0)
+		return err;
+	to = len > p->bytes - offset ? p->bytes : offset + len;
+	first = offset / SUMS_BLOCK_BYTES;
+	end = div_up(to, SUMS_BLOCK_BYTES);
+	err = choose_blocks_locked(p, fd, first, end, &todo);
+	if (err)
+		err = part_fail(p, err, "cannot be verified", why);
+	for (; !err && bits_next_run(&todo, &first, end, VERIFY_BLOCKS, &n); first += n) {
+		if (sum < 0)
+			sum = part_open_file(p, ".sum", O_RDONLY);
+		err = sum < 0 ? part_quarantine_locked(p, why, "its checksum file is gone")
+			      : verify_run_locked(p, fd, sum, first, n, why);
+	}
+	bits_fini(&todo);
+	return err;
+}
+
+int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why)
+{
+	uint64_t block = offset / SUMS_BLOCK_BYTES;
+	AUTO_CLOSE int sum = -1;
+	size_t wrong;
+	int err;
+
+	if (block >= sums_blocks(p->bytes) || p->dirty_all || bits_get(&p->dirty, block) ||
+	    part_has_descriptors_locked(p))
+		return 0;
+	sum = part_open_file(p, ".sum", O_RDONLY);
+	if (sum < 0)
+		return part_fail(p, sum, "open of its checksum file", why);
+	err = compare(p->store, fd, sum, p->bytes, block, 1, &wrong);
+	if (err && err != -ENODATA)
+		return part_fail(p, err, "read", why);
+	if (err || wrong == 0)
+		return part_quarantine_locked(p, why, "block %llu: checksum mismatch", (unsigned long long)block);
+	return 0;
+}

@@ -1,0 +1,542 @@
+/* Which partitions are in memory, the thread that makes them durable, opening and closing a store. */
+#include "part.h"
+#include "io.h"
+#include "log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define LRU_MAX 65536  /* partitions that are remembered while nobody uses them */
+#define SYNC_BATCH 256 /* partitions that are made durable together */
+#define SYNCFS_MIN 16  /* from so many on, one sync of the file system is cheaper than fsyncs */
+#define CLEAN_NAME "clean"
+#define NS_PER_MS UINT64_C(1000000)
+
+/* ---- references ---- */
+
+static uint64_t id_key(struct part_id id)
+{
+	return id.object * UINT64_C(0x9e3779b97f4a7c15) ^ id.index;
+}
+
+static struct part *find_in_memory(struct store *s, struct part_id id)
+{
+	struct part *p = map_get(&s->parts, id_key(id));
+
+	while (p && (p->id.object != id.object || p->id.index != id.index))
+		p = p->same_hash;
+	return p;
+}
+
+static struct part *new_in_memory(struct store *s, struct part_id id)
+{
+	struct part *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->store = s;
+	p->id = id;
+	p->same_hash = map_get(&s->parts, id_key(id));
+	if (map_put(&s->parts, id_key(id), p) < 0) {
+		free(p);
+		return NULL;
+	}
+	pthread_mutex_init(&p->lock, NULL);
+	return p;
+}
+
+static void part_free(struct part *p)
+{
+	pthread_mutex_destroy(&p->lock);
+	bits_fini(&p->verified);
+	bits_fini(&p->dirty);
+	free(p->leases);
+	free(p->bad);
+	free(p);
+}
+
+static void evict(struct store *s, struct part *p)
+{
+	struct part *at = map_get(&s->parts, id_key(p->id));
+
+	TAILQ_REMOVE(&s->lru, p, lru);
+	s->n_lru--;
+	if (at == p && p->same_hash)
+		map_put(&s->parts, id_key(p->id), p->same_hash);
+	else if (at == p)
+		map_del(&s->parts, id_key(p->id));
+	for (; at && at != p; at = at->same_hash)
+		if (at->same_hash == p)
+			at->same_hash = p->same_hash;
+	part_free(p);
+}
+
+void part_ref(struct part *p)
+{
+	struct store *s = p->store;
+
+	p->refs++;
+	if (p->on_lru) {
+		TAILQ_REMOVE(&s->lru, p, lru);
+		p->on_lru = false;
+		s->n_lru--;
+	}
+}
+
+static void unref_locked(struct part *p)
+{
+	struct store *s = p->store;
+
+	if (--p->refs > 0)
+		return;
+	TAILQ_INSERT_TAIL(&s->lru, p, lru);
+	p->on_lru = true;
+	if (++s->n_lru > LRU_MAX)
+		evict(s, TAILQ_FIRST(&s->lru));
+}
+
+void part_put(struct part *p)
+{
+	struct store *s = p->store;
+
+	pthread_mutex_lock(&s->lock);
+	unref_locked(p);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool store_is_dead(struct store *s, uint64_t object)
+{
+	pthread_mutex_lock(&s->lock);
+	bool dead = map_get(&s->dead, object) != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return dead;
+}
+
+int part_acquire_unloaded(struct store *s, struct part_id id, struct part **ret, struct reason *why)
+{
+	pthread_mutex_lock(&s->lock);
+	struct part *p = find_in_memory(s, id);
+	if (!p)
+		p = new_in_memory(s, id);
+	if (p)
+		part_ref(p);
+	pthread_mutex_unlock(&s->lock);
+	if (!p)
+		return reason_set(why, ENOMEM, "no memory for another partition");
+	pthread_mutex_lock(&p->lock);
+	*ret = p;
+	return 0;
+}
+
+int part_acquire(struct store *s, struct part_id id, struct part **ret, struct reason *why)
+{
+	struct part *p;
+	int err = part_acquire_unloaded(s, id, &p, why);
+
+	if (err)
+		return err;
+	/* Asked under the partition's lock: store_drop locks each partition in memory after it has declared the object dead. */
+	if (store_is_dead(s, id.object))
+		err = reason_set(why, ESTALE, "object %" PRIu64 " was removed", id.object);
+	else
+		err = part_load_locked(p, why);
+	if (err)
+		part_release(p);
+	else
+		*ret = p;
+	return err;
+}
+
+void part_release(struct part *p)
+{
+	pthread_mutex_unlock(&p->lock);
+	part_put(p);
+}
+
+/* ---- lists ---- */
+
+void part_list_open(struct part *p, bool open)
+{
+	struct store *s = p->store;
+
+	pthread_mutex_lock(&s->lock);
+	if (open && !p->on_open) {
+		part_ref(p);
+		TAILQ_INSERT_TAIL(&s->open, p, open);
+	} else if (!open && p->on_open) {
+		TAILQ_REMOVE(&s->open, p, open);
+		unref_locked(p);
+	}
+	p->on_open = open;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void part_list_unsynced(struct part *p, bool unsynced)
+{
+	struct store *s = p->store;
+
+	pthread_mutex_lock(&s->lock);
+	if (p->on_unsynced)
+		TAILQ_REMOVE(&s->unsynced, p, unsynced);
+	if (unsynced) {
+		p->sealed_ns = time_mono_ns();
+		TAILQ_INSERT_TAIL(&s->unsynced, p, unsynced);
+		if (TAILQ_FIRST(&s->unsynced) == p)
+			pthread_cond_signal(&s->wake);
+	}
+	if (unsynced && !p->on_unsynced)
+		part_ref(p);
+	else if (!unsynced && p->on_unsynced)
+		unref_locked(p);
+	p->on_unsynced = unsynced;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- durability ---- */
+
+static int sync_one(struct part *p, bool flush, struct reason *why)
+{
+	pthread_mutex_lock(&p->lock);
+	int err = part_sync_locked(p, flush, why);
+	if (p->on_unsynced)
+		part_list_unsynced(p, !p->durable && p->state != PART_MISSING && !p->bad);
+	part_release(p);
+	return err;
+}
+
+/* Takes over the references. */
+static int sync_batch(struct store *s, struct part **parts, size_t n, struct reason *why)
+{
+	bool together = n >= SYNCFS_MIN;
+	int err = together && syncfs(s->dirfd) < 0 ? -errno : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int e = sync_one(parts[i], !together, err ? NULL : why);
+		err = err ? err : e;
+	}
+	if (together && syncfs(s->dirfd) < 0 && !err)
+		err = reason_set(why, errno, "the store's file system: %s", strerror(errno));
+	return err;
+}
+
+static bool is_due(const struct part *p, uint64_t before_ns, uint64_t object)
+{
+	return p->sealed_ns <= before_ns && (object == 0 || p->id.object == object);
+}
+
+/* Takes references on up to max partitions that are to be made durable.  needs store.lock */
+static size_t take_unsynced(struct store *s, uint64_t before_ns, uint64_t object, struct part **ret, size_t max)
+{
+	struct part *p;
+	size_t n = 0;
+
+	TAILQ_FOREACH(p, &s->unsynced, unsynced)
+	{
+		if (n == max || p->sealed_ns > before_ns)
+			break;
+		if (is_due(p, before_ns, object)) {
+			part_ref(p);
+			ret[n++] = p;
+		}
+	}
+	return n;
+}
+
+static void wait_until(struct store *s, uint64_t ns)
+{
+	struct timespec at = { .tv_sec = (time_t)(ns / (1000 * NS_PER_MS)),
+			       .tv_nsec = (long)(ns % (1000 * NS_PER_MS)) };
+
+	pthread_cond_timedwait(&s->wake, &s->lock, &at);
+}
+
+static void *syncer_main(void *arg)
+{
+	struct store *s = arg;
+	struct part *parts[SYNC_BATCH];
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop) {
+		struct part *first = TAILQ_FIRST(&s->unsynced);
+		uint64_t now = time_mono_ns();
+		if (!first) {
+			pthread_cond_wait(&s->wake, &s->lock);
+		} else if (first->sealed_ns + STORE_SYNC_MS * NS_PER_MS > now) {
+			wait_until(s, first->sealed_ns + STORE_SYNC_MS * NS_PER_MS);
+		} else {
+			size_t n = take_unsynced(s, now - STORE_SYNC_MS * NS_PER_MS, 0, parts, SYNC_BATCH);
+			pthread_mutex_unlock(&s->lock);
+			sync_batch(s, parts, n, NULL);
+			pthread_mutex_lock(&s->lock);
+		}
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static size_t take_open(struct store *s, uint64_t object, struct part **ret)
+{
+	struct part *p;
+	size_t n = 0;
+
+	TAILQ_FOREACH(p, &s->open, open)
+	{
+		if (object == 0 || p->id.object == object) {
+			part_ref(p);
+			ret[n++] = p;
+		}
+	}
+	return n;
+}
+
+static size_t count_list(const struct store *s)
+{
+	struct part *p;
+	size_t n = 0;
+
+	TAILQ_FOREACH(p, &s->open, open)
+	{
+		n++;
+	}
+	TAILQ_FOREACH(p, &s->unsynced, unsynced)
+	{
+		n++;
+	}
+	return n;
+}
+
+int store_sync(struct store *s, uint64_t object, struct reason *why)
+{
+	pthread_mutex_lock(&s->lock);
+	size_t room = count_list(s);
+	AUTO_FREE struct part **parts = calloc(room + 1, sizeof(struct part *));
+	size_t n = parts ? take_unsynced(s, UINT64_MAX, object, parts, room) : 0;
+	if (parts)
+		n += take_open(s, object, parts + n);
+	pthread_mutex_unlock(&s->lock);
+	return parts ? sync_batch(s, parts, n, why) : reason_set(why, ENOMEM, "no memory");
+}
+
+/* ---- the session's end ---- */
+
+static void end_lease(struct part *p, uint64_t session)
+{
+	struct reason why;
+	bool descriptor;
+
+	pthread_mutex_lock(&p->lock);
+	if (part_unlease_locked(p, session, &descriptor)) {
+		p->dirty_all |= descriptor;
+		if (part_seal_locked(p, &why) < 0) {
+			log_error("store: %s", why.text);
+			if (p->n_leases == 0)
+				part_forget_locked(p);
+		}
+	}
+	part_release(p);
+}
+
+void store_session_end(struct store *s, uint64_t session)
+{
+	pthread_mutex_lock(&s->lock);
+	AUTO_FREE struct part **parts = calloc(count_list(s) + 1, sizeof(struct part *));
+	size_t n = parts ? take_open(s, 0, parts) : 0;
+	pthread_mutex_unlock(&s->lock);
+	for (size_t i = 0; i < n; i++)
+		end_lease(parts[i], session);
+}
+
+static void end_all_leases(struct store *s)
+{
+	struct part *p;
+
+	while ((p = TAILQ_FIRST(&s->open))) {
+		uint64_t session = p->leases[0].session;
+		p->refs++;
+		end_lease(p, session);
+	}
+}
+
+/* ---- open and close ---- */
+
+/* Reads and durably removes the mark of a clean stop; without it partitions are counted, and none at all is clean too. */
+static int take_clean_mark(struct store *s)
+{
+	AUTO_FREE char *text = NULL;
+	uint64_t partitions, quarantined;
+	size_t len;
+	int err = io_read_file(s->dirfd, CLEAN_NAME, 256, &text, &len);
+
+	if (err == -ENOENT ||
+	    (!err && sscanf(text, "partitions %" SCNu64 " quarantined %" SCNu64, &partitions, &quarantined) != 2)) {
+		err = store_count(s);
+		s->unclean = atomic_load(&s->partitions) > 0;
+	} else if (!err) {
+		atomic_store(&s->partitions, partitions);
+		atomic_store(&s->quarantined, quarantined);
+	}
+	if (err)
+		return err;
+	if (unlinkat(s->dirfd, CLEAN_NAME, 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return io_fsync_dir(s->dirfd, ".");
+}
+
+static int write_clean_mark(struct store *s)
+{
+	char text[128];
+	int len = snprintf(text, sizeof(text), "partitions %" PRIu64 " quarantined %" PRIu64 "\n",
+			   atomic_load(&s->partitions), atomic_load(&s->quarantined));
+
+	return io_publish(s->dirfd, CLEAN_NAME, text, (size_t)len, 0600);
+}
+
+static void *recover_main(void *arg)
+{
+	struct store *s = arg;
+
+	if (store_recover(s) == 0) {
+		atomic_store(&s->recovered, true);
+		log_info("store: recovered from an unclean stop");
+	}
+	return NULL;
+}
+
+static int start_threads(struct store *s)
+{
+	int err = -pthread_create(&s->syncer, NULL, syncer_main, s);
+
+	s->has_syncer = !err;
+	if (!err && s->unclean) {
+		err = -pthread_create(&s->recoverer, NULL, recover_main, s);
+		s->has_recoverer = !err;
+	}
+	return err;
+}
+
+static struct store *store_new(int dirfd, struct pool *cores)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	pthread_condattr_t attr;
+
+	if (!s)
+		return NULL;
+	s->dirfd = dirfd;
+	s->cores = cores;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	map_init(&s->parts);
+	map_init(&s->dead);
+	TAILQ_INIT(&s->lru);
+	TAILQ_INIT(&s->open);
+	TAILQ_INIT(&s->unsynced);
+	return s;
+}
+
+static void store_free(struct store *s)
+{
+	struct part *p;
+
+	while ((p = TAILQ_FIRST(&s->lru)))
+		evict(s, p);
+	map_fini(&s->parts);
+	map_fini(&s->dead);
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static void stop_threads(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_broadcast(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	if (s->has_syncer)
+		pthread_join(s->syncer, NULL);
+	if (s->has_recoverer)
+		pthread_join(s->recoverer, NULL);
+}
+
+int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason *why)
+{
+	struct store *s = store_new(dirfd, cores);
+	int err = s ? 0 : -ENOMEM;
+
+	while (!err && s->run == SUMS_RUN_OPEN)
+		err = random_bytes(&s->run, sizeof(s->run));
+	if (!err && mkdirat(dirfd, "parts", 0700) < 0 && errno != EEXIST)
+		err = -errno;
+	if (!err)
+		err = take_clean_mark(s);
+	if (!err && s->unclean)
+		log_warn("store: the last stop was not clean; looking at %" PRIu64 " partitions",
+			 atomic_load(&s->partitions));
+	if (!err)
+		err = start_threads(s);
+	if (!err) {
+		*ret = s;
+		return 0;
+	}
+	if (s) {
+		stop_threads(s);
+		store_free(s);
+	}
+	return reason_set(why, -err, "the store cannot be opened: %s", strerror(-err));
+}
+
+static void forget_unsynced(struct store *s)
+{
+	struct part *p;
+
+	while ((p = TAILQ_FIRST(&s->unsynced)))
+		part_list_unsynced(p, false);
+}
+
+void store_close(struct store *s)
+{
+	struct reason why;
+	int err;
+
+	if (!s)
+		return;
+	stop_threads(s);
+	end_all_leases(s);
+	err = store_sync(s, 0, &why);
+	if (!err && s->unclean && !atomic_load(&s->recovered))
+		log_warn("store: stopped before all partitions were looked at; the next start looks again");
+	else if (!err)
+		err = write_clean_mark(s);
+	if (err)
+		log_error("store: not stopped cleanly: %s", strerror(-err));
+	forget_unsynced(s);
+	store_free(s);
+}
+
+void store_stats(struct store *s, struct store_stats *ret)
+{
+	struct statvfs fs = { 0 };
+	struct part *p;
+
+	fstatvfs(s->dirfd, &fs);
+	*ret = (struct store_stats){
+		.bytes_total = fs.f_blocks * fs.f_frsize,
+		.bytes_free = fs.f_bavail * fs.f_frsize,
+		.files_total = fs.f_files,
+		.files_free = fs.f_favail,
+		.partitions = atomic_load(&s->partitions),
+		.quarantined = atomic_load(&s->quarantined),
+	};
+	pthread_mutex_lock(&s->lock);
+	TAILQ_FOREACH(p, &s->open, open)
+	{
+		ret->open++;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
