@@ -30,7 +30,7 @@ struct request {
 	size_t payload_bytes;
 };
 
-/* Answers exactly once, or returns -errno with *why and the server answers.  0 means: has answered, or will (by request_keep). */
+/* Answers exactly once and returns 0, or returns -errno (with *why where a person needs more than strerror) and the server answers. */
 typedef int handler_fn(struct daemon *d, struct request *r, struct reason *why);
 
 struct handler {
@@ -73,7 +73,6 @@ int server_new(struct daemon *d, struct server **ret,
 int server_start(struct server *s);
 void server_stop(struct server *s); /* no new requests; joins its threads; ends all sessions */
 void server_free(struct server *s);
-/* JSON text about connections and requests for STATUS; malloc'ed. */
-size_t server_sessions(struct server *s);
+size_t server_sessions(struct server *s); /* how many there are */
 
 #endif

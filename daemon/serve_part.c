@@ -1,0 +1,244 @@
+/* The WIRE_PART_ messages: each field is checked here, the store does the rest.
+ *
+ * Reading and writing run on the connection's own thread, so that a peer that is slow to take its bytes holds up nobody else.
+ */
+#include "daemon.h"
+#include "grid.h"
+#include "server.h"
+#include "store.h"
+
+#include <inttypes.h>
+
+#define LIST_MAX (WIRE_TEXT_MAX / sizeof(struct wire_part_info))
+
+static int check_part(const struct wire_part *w, uint32_t flags_known, struct part_id *ret, struct reason *why)
+{
+	*ret = (struct part_id){ le64_get(w->object), le64_get(w->index) };
+	if (le32_get(w->flags) & ~flags_known)
+		return reason_set(why, EINVAL, "unknown flags 0x%x", le32_get(w->flags));
+	if (ret->object == 0)
+		return reason_set(why, EINVAL, "object 0 is not one");
+	return 0;
+}
+
+static int check_span(uint64_t offset, uint64_t length, struct reason *why)
+{
+	uint64_t end;
+
+	if (add_overflows(offset, length, &end) || end > GRID_PARTITION_BYTES_MAX)
+		return reason_set(why, EFBIG, "a partition has at most %" PRIu64 " bytes", GRID_PARTITION_BYTES_MAX);
+	return 0;
+}
+
+static int check_alloc(const struct wire_alloc *w, struct part_alloc *ret, struct reason *why)
+{
+	*ret = (struct part_alloc){ .bytes = le64_get(w->bytes), .fill_bytes = le32_get(w->fill_bytes) };
+	memcpy(ret->fill, w->fill, sizeof(ret->fill));
+	if (ret->fill_bytes > sizeof(ret->fill) || le32_get(w->reserved))
+		return reason_set(why, EINVAL, "a fill pattern has at most %zu bytes", sizeof(ret->fill));
+	return check_span(0, ret->bytes, why);
+}
+
+static int handle_open(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_open *w = r->body;
+	bool writes = le32_get(w->part.flags) & WIRE_PART_FOR_WRITE;
+	struct part_alloc alloc;
+	struct part_file file;
+	struct part_id id;
+	int err = check_part(&w->part, WIRE_PART_FOR_WRITE, &id, why);
+
+	if (!err)
+		err = check_alloc(&w->alloc, &alloc, why);
+	if (!err && !request_passes_fds(r))
+		err = reason_set(why, EOPNOTSUPP, "descriptors are passed over the unix socket only");
+	if (!err)
+		err = writes ? store_write_fd(d->store, id, &alloc, session_number(r->session), &file, why)
+			     : store_read_fd(d->store, id, 0, UINT64_MAX, &file, why);
+	if (err)
+		return err;
+	struct wire_part_open_reply reply = { le64_of(file.bytes), le64_of(file.version) };
+	request_reply_fd(r, &reply, file.fd);
+	close(file.fd);
+	return 0;
+}
+
+static int handle_read(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_read *w = r->body;
+	uint64_t offset = le64_get(w->offset), length = le32_get(w->length);
+	struct wire_part_read_reply reply = { 0 };
+	struct part_file file;
+	struct part_id id;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err && (length > WIRE_DATA_MAX || le32_get(w->reserved)))
+		err = reason_set(why, EINVAL, "a read has at most %u bytes", WIRE_DATA_MAX);
+	if (!err)
+		err = check_span(offset, length, why);
+	if (!err)
+		err = store_read_fd(d->store, id, offset, length, &file, why);
+	if (err == -ENOENT) {
+		reply.flags = le32_of(WIRE_READ_HOLE);
+		request_reply(r, &reply, NULL, 0);
+		return 0;
+	}
+	if (err)
+		return err;
+	length = offset >= file.bytes ? 0 : MIN(length, file.bytes - offset);
+	request_reply_file(r, &reply, file.fd, offset, length);
+	close(file.fd);
+	return 0;
+}
+
+static int handle_write(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_write *w = r->body;
+	uint64_t offset = le64_get(w->offset);
+	struct part_alloc alloc;
+	struct part_id id;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err)
+		err = check_alloc(&w->alloc, &alloc, why);
+	if (!err)
+		err = check_span(offset, r->payload_bytes, why);
+	if (!err)
+		err = store_write(d->store, id, &alloc, session_number(r->session), r->payload, r->payload_bytes,
+				  offset, why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static int handle_seal(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_seal *w = r->body;
+	const struct wire_range *in = (const void *)r->payload;
+	size_t n = le32_get(w->n_ranges);
+	bool durable = le32_get(w->part.flags) & WIRE_SEAL_DURABLE;
+	struct part_id id;
+	uint64_t version = 0;
+	int err = check_part(&w->part, WIRE_SEAL_DURABLE, &id, why);
+
+	if (!err && (n > WIRE_RANGES_MAX || r->payload_bytes != n * sizeof(*in) || le32_get(w->reserved)))
+		err = reason_set(why, EINVAL, "%zu ranges in %zu bytes", n, r->payload_bytes);
+	if (err)
+		return err;
+	AUTO_FREE struct part_range *ranges = calloc(n + 1, sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	for (size_t i = 0; i < n && !err; i++) {
+		ranges[i] = (struct part_range){ le64_get(in[i].offset), le64_get(in[i].length) };
+		err = check_span(ranges[i].offset, ranges[i].length, why);
+	}
+	if (!err)
+		err = store_seal(d->store, id, session_number(r->session), ranges, n, durable, &version, why);
+	if (err)
+		return err;
+	struct wire_part_seal_reply reply = { le64_of(version) };
+	request_reply(r, &reply, NULL, 0);
+	return 0;
+}
+
+static int handle_truncate(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_truncate *w = r->body;
+	struct part_id id;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err)
+		err = check_span(0, le64_get(w->length), why);
+	if (!err)
+		err = store_truncate(d->store, id, le64_get(w->length), why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static int handle_drop(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_drop *w = r->body;
+	struct part_id id;
+	int err = check_part(&w->part, WIRE_DROP_OBJECT, &id, why);
+
+	if (!err)
+		err = store_drop(d->store, id.object, id.index, le64_get(w->count),
+				 le32_get(w->part.flags) & WIRE_DROP_OBJECT, why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static int handle_list(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_list *w = r->body;
+	struct part_info *infos;
+	struct part_id id;
+	size_t n;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err && le32_get(w->reserved))
+		err = reason_set(why, EINVAL, "a reserved field is set");
+	if (!err)
+		err = store_list(d->store, id.object, id.index, MIN(le32_get(w->max), LIST_MAX), &infos, &n, why);
+	if (err)
+		return err;
+	AUTO_FREE struct wire_part_info *out = calloc(n + 1, sizeof(*out));
+	for (size_t i = 0; out && i < n; i++)
+		out[i] = (struct wire_part_info){
+			le64_of(infos[i].index),    le64_of(infos[i].file_bytes), le64_of(infos[i].blocks),
+			le64_of(infos[i].mtime_ns), le64_of(infos[i].version),
+		};
+	free(infos);
+	if (!out)
+		return -ENOMEM;
+	request_reply(r, NULL, out, n * sizeof(*out));
+	return 0;
+}
+
+static int handle_adopt(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_adopt *w = r->body;
+	struct part_id from, to;
+	int err = check_part(&w->from, WIRE_ADOPT_LINK, &from, why);
+
+	if (!err)
+		err = check_part(&w->to, WIRE_ADOPT_LINK, &to, why);
+	if (!err)
+		err = check_span(0, le64_get(w->expect_bytes), why);
+	if (!err)
+		err = store_adopt(d->store, from, to,
+				  (le32_get(w->from.flags) | le32_get(w->to.flags)) & WIRE_ADOPT_LINK,
+				  le64_get(w->expect_bytes), why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static int handle_sync(struct daemon *d, struct request *r, struct reason *why)
+{
+	struct part_id id;
+	int err = check_part(r->body, 0, &id, why);
+
+	if (!err)
+		err = store_sync(d->store, id.object, why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static void end_session(struct daemon *d, struct session *s)
+{
+	store_session_end(d->store, session_number(s));
+}
+
+static const struct handler part_handlers[] = {
+	{ WIRE_PART_OPEN, true, handle_open },         { WIRE_PART_READ, false, handle_read },
+	{ WIRE_PART_WRITE, false, handle_write },      { WIRE_PART_SEAL, true, handle_seal },
+	{ WIRE_PART_TRUNCATE, true, handle_truncate }, { WIRE_PART_DROP, true, handle_drop },
+	{ WIRE_PART_LIST, true, handle_list },         { WIRE_PART_ADOPT, true, handle_adopt },
+	{ WIRE_PART_SYNC, true, handle_sync },         { 0, false, NULL },
+};
+
+const struct module part_module = { "partitions", part_handlers, end_session, NULL };
