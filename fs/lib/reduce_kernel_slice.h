@@ -7,53 +7,61 @@
  * then added as integers in the same way.  One pass over the data: that an element was too large for its first limb, or that the
  * last limb left something over, shows in bits that are or-ed together and looked at once at the end.
  *
- * Parameters: TARGET, NAME(x), T (float, double), VEC (bytes of a vector of float64), SUM_LIMBS, SQUARE_LIMBS (to try first).
- * T and the limbs are #undefed at the end.
+ * Parameters: TARGET, NAME(x), T (element: float, double), V (what it is computed in: float for sums only, double),
+ * BITS_OF_V (uint32_t, uint64_t), SLICE_VEC (bytes of a vector of V).  T, V, BITS_OF_V and SLICE_VEC are #undefed at the end.
  */
 
-#define LANES (VEC / 8)
+#define LANES (SLICE_VEC / sizeof(V))
+#define MANTISSA (sizeof(V) == 8 ? 52 : 23)
+#define BIAS (sizeof(V) == 8 ? 1023 : 127)
 #define FOLD 32
-#define FIRST_SUM 51    /* bits of a first limb: |x + M - M| <= 2^51 u keeps x + M in M's binade */
+/* Bits of a first limb: 51 keep x + M in M's binade; 21 keep the sum of a lane below 2^31. */
+#define FIRST_SUM (sizeof(V) == 8 ? 51 : 21)
 #define FIRST_SQUARE 23 /* FOLD * 2^(2 * 23) = 2^51 */
 #define UNROLLED _Pragma("GCC unroll 4")
 
-typedef double NAME(vector) __attribute__((vector_size(VEC)));
-typedef uint64_t NAME(bits) __attribute__((vector_size(VEC)));
+_Static_assert(((uint64_t)KERNEL_ELEMS_MAX / LANES) << FIRST_SUM <= UINT64_C(1) << (8 * sizeof(V) - 2),
+	       "a lane's sum of limbs must not overflow");
+
+typedef V NAME(vector) __attribute__((vector_size(SLICE_VEC)));
+typedef BITS_OF_V NAME(bits) __attribute__((vector_size(SLICE_VEC)));
 typedef T NAME(source) __attribute__((vector_size(LANES * sizeof(T))));
 
-static inline double NAME(power)(int exp)
+/* 1.5 * 2^MANTISSA * 2^exp, as bits. */
+static inline BITS_OF_V NAME(magic_bits)(int exp)
 {
-	uint64_t bits = (uint64_t)(exp + 1023) << 52;
-	double v;
+	return (BITS_OF_V)(exp + MANTISSA + BIAS) << MANTISSA | (BITS_OF_V)1 << (MANTISSA - 1);
+}
+
+static inline V NAME(magic)(int exp)
+{
+	BITS_OF_V bits = NAME(magic_bits)(exp);
+	V v;
 
 	memcpy(&v, &bits, sizeof(v));
 	return v;
 }
 
-static inline double NAME(magic)(int exp)
-{
-	return 1.5 * NAME(power)(52 + exp);
-}
-
 /* The sum over the lanes of v, each the sum of `rounds` numbers' bits, less the magic number's in each. */
 TARGET static inline int64_t NAME(collect)(const NAME(bits) * v, uint64_t rounds, int exp)
 {
-	double magic = NAME(magic)(exp);
-	uint64_t sum = 0, bits;
+	uint64_t sum = 0;
 
-	memcpy(&bits, &magic, sizeof(bits));
-	for (size_t i = 0; i < LANES; i++)
-		sum += (*v)[i] - rounds * bits;
+	for (size_t i = 0; i < LANES; i++) {
+		BITS_OF_V lane = (*v)[i] - (BITS_OF_V)rounds * NAME(magic_bits)(exp);
+
+		sum += sizeof(V) == 8 ? (uint64_t)lane : (uint64_t)(int32_t)lane;
+	}
 	return (int64_t)sum;
 }
 
 TARGET static inline bool NAME(none)(const NAME(bits) * v, int shift_right, int shift_left)
 {
-	uint64_t any = 0;
+	BITS_OF_V any = 0;
 
 	for (size_t i = 0; i < LANES; i++)
 		any |= (*v)[i];
-	return !(any >> shift_right << shift_left);
+	return !(BITS_OF_V)(any >> shift_right << shift_left);
 }
 
 TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, size_t n, int exp, const unsigned limbs,
@@ -68,7 +76,7 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 	NAME(source) tail = { 0 };
 	uint64_t rounds = (n + LANES - 1) / LANES, folds = (rounds + FOLD - 1) / FOLD;
 
-	if ((top_exp - (int)(limbs - 1) * step) * (squares ? 2 : 1) < -1000 || exp * (squares ? 2 : 1) > 900)
+	if ((top_exp - (int)(limbs - 1) * step) * (squares ? 2 : 1) < 23 - BIAS || exp * (squares ? 2 : 1) > BIAS - 7)
 		return false;
 	UNROLLED
 	for (unsigned k = 0; k < limbs; k++) {
@@ -78,7 +86,7 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 		for (unsigned j = 0; j <= k; j++)
 			square_sum[j][k] = (NAME(bits))zero;
 	}
-	lowest = (NAME(bits))magic[0] - (UINT64_C(1) << first);
+	lowest = (NAME(bits))magic[0] - ((BITS_OF_V)1 << first);
 	memcpy(&tail, p + n / LANES * LANES, n % LANES * sizeof(T));
 	for (size_t i = 0; i < n;) {
 		size_t end = squares ? MIN(i + LANES * FOLD, n) : n;
@@ -138,20 +146,14 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 	return true;
 }
 
-TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
-{
-	if (squares)
-		return more ? NAME(cut)(data, n, exp, SQUARE_LIMBS + 1, true, ret)
-			    : NAME(cut)(data, n, exp, SQUARE_LIMBS, true, ret);
-	return more ? NAME(cut)(data, n, exp, SUM_LIMBS + 1, false, ret)
-		    : NAME(cut)(data, n, exp, SUM_LIMBS, false, ret);
-}
-
 #undef FOLD
 #undef FIRST_SUM
 #undef FIRST_SQUARE
+#undef MANTISSA
+#undef BIAS
 #undef T
-#undef SUM_LIMBS
-#undef SQUARE_LIMBS
+#undef V
+#undef BITS_OF_V
+#undef SLICE_VEC
 #undef LANES
 #undef UNROLLED

@@ -1,7 +1,7 @@
 /* reduce_kernel_variant.h - template: every kernel for one instruction set, and their table.
  *
  * Parameters, all #undefed at the end: VARIANT (an identifier, the table's name is kernels_VARIANT), TARGET (function attribute),
- * VEC (bytes of a vector of float64), RUNS_HERE (an expression).
+ * VEC (bytes of a vector), RUNS_HERE (an expression).
  */
 
 #define NAME_3(x, type, variant) x##_##type##_##variant
@@ -98,9 +98,26 @@ TARGET static void NAME(fixed)(const void *data, size_t n, int64_t *ret)
 #define INF 0x7f800000
 #include "reduce_kernel_float.h"
 #define T float
-#define SUM_LIMBS 1
-#define SQUARE_LIMBS 2
+#define V double
+#define BITS_OF_V uint64_t
+#define SLICE_VEC VEC
 #include "reduce_kernel_slice.h"
+#undef TYPE
+#define TYPE float32_as_is
+#define T float
+#define V float
+#define BITS_OF_V uint32_t
+#define SLICE_VEC VEC
+#include "reduce_kernel_slice.h"
+#undef TYPE
+#define TYPE float32
+TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
+{
+	if (squares)
+		return more ? NAME(cut)(data, n, exp, 3, true, ret) : NAME(cut)(data, n, exp, 2, true, ret);
+	return more ? NAME(cut)(data, n, exp, 2, false, ret)
+		    : NAME_2(cut, float32_as_is, VARIANT)(data, n, exp, 2, false, ret);
+}
 #undef TYPE
 
 #define TYPE float64
@@ -109,9 +126,16 @@ TARGET static void NAME(fixed)(const void *data, size_t n, int64_t *ret)
 #define INF INT64_C(0x7ff0000000000000)
 #include "reduce_kernel_float.h"
 #define T double
-#define SUM_LIMBS 2
-#define SQUARE_LIMBS 3
+#define V double
+#define BITS_OF_V uint64_t
+#define SLICE_VEC VEC
 #include "reduce_kernel_slice.h"
+TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
+{
+	if (squares)
+		return more ? NAME(cut)(data, n, exp, 4, true, ret) : NAME(cut)(data, n, exp, 3, true, ret);
+	return more ? NAME(cut)(data, n, exp, 3, false, ret) : NAME(cut)(data, n, exp, 2, false, ret);
+}
 #undef TYPE
 
 #define VARIANT_OF(x, type) NAME_2(x, type, VARIANT)
