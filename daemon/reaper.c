@@ -1,0 +1,270 @@
+#include "reaper.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "client.h"
+#include "daemon.h"
+#include "log.h"
+#include "meta.h"
+#include "meta_orphans.h"
+#include "nodes.h"
+
+#define BATCH 64              /* objects at a time, and so requests in flight to one node */
+#define DROP_TIMEOUT_MS 10000 /* a large object's files take a while to go */
+
+struct reaper {
+	struct daemon *d;
+	pthread_t thread;
+	pthread_mutex_t lock; /* guards the two below */
+	pthread_cond_t wake;
+	bool wanted, stop;
+	/* The thread's own from here on. */
+	struct {
+		struct client *client;
+		char address[sizeof(((struct wire_node *)0)->address)];
+		bool up;
+	} nodes[SLAB_NODES_MAX + 1];
+	struct uuid session;
+};
+
+static bool stopping(struct reaper *r)
+{
+	bool stop;
+
+	pthread_mutex_lock(&r->lock);
+	stop = r->stop;
+	pthread_mutex_unlock(&r->lock);
+	return stop;
+}
+
+static void connect_node(struct reaper *r, uint32_t id, const char *address)
+{
+	struct client_config config = { .key = r->d->key,
+					.hello = { .cluster = r->d->sb.cluster,
+						   .session = r->session,
+						   .role = le32_of(WIRE_ROLE_NODE),
+						   .node_id = le32_of(r->d->sb.node_id) },
+					.name = "the head's reaper",
+					.n_connections = 1,
+					.timeout_ms = DROP_TIMEOUT_MS };
+	char own[PATH_MAX + 32];
+
+	if (r->nodes[id].client && !strcmp(r->nodes[id].address, address))
+		return;
+	client_free(r->nodes[id].client);
+	r->nodes[id].client = NULL;
+	snprintf(r->nodes[id].address, sizeof(r->nodes[id].address), "%s", address);
+	snprintf(own, sizeof(own), "unix:%s/" STORE_SOCKET, r->d->store_path);
+	config.address = id == r->d->sb.node_id ? own : address;
+	if (client_new(&config, &r->nodes[id].client) < 0)
+		r->nodes[id].client = NULL;
+}
+
+static int refresh_nodes(struct reaper *r)
+{
+	AUTO_FREE struct wire_node *known = NULL;
+	size_t n;
+	int err = nodes_snapshot(r->d->nodes, &known, &n);
+
+	for (size_t i = 0; i <= SLAB_NODES_MAX; i++)
+		r->nodes[i].up = false;
+	for (size_t i = 0; !err && i < n; i++)
+		if (le32_get(known[i].node_id) <= SLAB_NODES_MAX)
+			r->nodes[le32_get(known[i].node_id)].up = le32_get(known[i].state) == WIRE_NODE_UP;
+	for (size_t i = 0; !err && i < n; i++)
+		if (le32_get(known[i].node_id) <= SLAB_NODES_MAX && r->nodes[le32_get(known[i].node_id)].up)
+			connect_node(r, le32_get(known[i].node_id), known[i].address);
+	return err;
+}
+
+struct drop {
+	struct wire_part_drop body;
+	struct call call;
+	bool started;
+};
+
+static size_t node_at(const struct orphan *o, uint32_t id)
+{
+	size_t k = 0;
+
+	while (k < o->n_nodes && le32_get(o->nodes[k]) != id)
+		k++;
+	return k;
+}
+
+static void drop_start(struct client *c, const struct orphan *o, struct drop *ret)
+{
+	*ret = (struct drop){ .body = { .part = { .object = le64_of(o->object),
+						  .epoch = le32_of(o->epoch),
+						  .flags = le32_of(WIRE_DROP_OBJECT) },
+					.count = le64_of(UINT64_MAX) } };
+	ret->call = (struct call){ .type = WIRE_PART_DROP, .body = &ret->body, .body_bytes = sizeof(ret->body) };
+	ret->started = client_start(c, &ret->call) == 0;
+}
+
+/* Drops on one node what it still has of the batch; true: the node did all it was asked for. */
+static bool reap_node(struct reaper *r, uint32_t id, struct orphan *orphans, size_t n, struct drop *drops)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < n; i++) {
+		drops[i].started = false;
+		if (node_at(&orphans[i], id) < orphans[i].n_nodes)
+			drop_start(r->nodes[id].client, &orphans[i], &drops[i]);
+		if (node_at(&orphans[i], id) < orphans[i].n_nodes && !drops[i].started)
+			ok = false;
+	}
+	for (size_t i = 0; i < n; i++) {
+		int err = drops[i].started ? client_wait(r->nodes[id].client, &drops[i].call) : 0;
+		if (drops[i].started && (!err || err == -ENOENT || err == -ESTALE)) {
+			size_t k = node_at(&orphans[i], id);
+			orphans[i].nodes[k] = orphans[i].nodes[--orphans[i].n_nodes];
+		} else if (err) {
+			ok = false;
+			log_debug("node %u: object %llu not dropped yet: %s", id, (unsigned long long)orphans[i].object,
+				  drops[i].call.why.text);
+		}
+	}
+	return ok;
+}
+
+/* Keeps the layouts of what is left few: the same nodes in the same order. */
+static void sort_nodes(struct orphan *o)
+{
+	for (size_t i = 1; i < o->n_nodes; i++)
+		for (size_t k = i; k > 0 && le32_get(o->nodes[k]) < le32_get(o->nodes[k - 1]); k--) {
+			struct le32 swap = o->nodes[k];
+			o->nodes[k] = o->nodes[k - 1];
+			o->nodes[k - 1] = swap;
+		}
+}
+
+static int reap_batch(struct reaper *r, struct orphan *orphans, size_t n)
+{
+	AUTO_FREE struct drop *drops = calloc(n, sizeof(*drops));
+	size_t before = 0, after = 0;
+
+	if (!drops)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		before += orphans[i].n_nodes;
+	for (uint32_t id = 1; id <= SLAB_NODES_MAX && !stopping(r); id++)
+		if (r->nodes[id].up && r->nodes[id].client)
+			r->nodes[id].up = reap_node(r, id, orphans, n, drops);
+	for (size_t i = 0; i < n; i++) {
+		after += orphans[i].n_nodes;
+		sort_nodes(&orphans[i]);
+	}
+	return before == after ? 0 : meta_orphans_update(r->d->meta, orphans, n);
+}
+
+/* One pass over all orphans; *ret_left: whether some remain for a node that is not up. */
+static int reap(struct reaper *r, bool *ret_left)
+{
+	AUTO_FREE struct orphan *orphans = calloc(BATCH, sizeof(*orphans));
+	uint64_t after = 0;
+	size_t n = 0;
+	int err = orphans ? 0 : -ENOMEM;
+
+	if (!err)
+		err = meta_orphans(r->d->meta, 0, BATCH, orphans, &n);
+	if (!err && n)
+		err = refresh_nodes(r);
+	*ret_left = false;
+	while (!err && n && !stopping(r)) {
+		after = orphans[n - 1].object;
+		err = reap_batch(r, orphans, n);
+		for (size_t i = 0; i < n; i++)
+			*ret_left = *ret_left || orphans[i].n_nodes;
+		if (!err)
+			err = meta_orphans(r->d->meta, after, BATCH, orphans, &n);
+	}
+	return err;
+}
+
+static void wait_work(struct reaper *r, bool again)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_sec += REAPER_RETRY_MS / 1000;
+	pthread_mutex_lock(&r->lock);
+	while (!r->wanted && !r->stop) {
+		if (!again)
+			pthread_cond_wait(&r->wake, &r->lock);
+		else if (pthread_cond_timedwait(&r->wake, &r->lock, &ts) == ETIMEDOUT)
+			break;
+	}
+	r->wanted = false;
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void *reaper_run(void *arg)
+{
+	struct reaper *r = arg;
+
+	while (!stopping(r)) {
+		bool left;
+		int err = reap(r, &left);
+		if (err)
+			log_warn("orphans are not dropped: %s", strerror(-err));
+		wait_work(r, left || err);
+	}
+	return NULL;
+}
+
+int reaper_new(struct daemon *d, struct reaper **ret)
+{
+	struct reaper *r = calloc(1, sizeof(*r));
+	pthread_condattr_t attr;
+	int err;
+
+	if (!r)
+		return -ENOMEM;
+	r->d = d;
+	r->wanted = true;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	err = uuid_new(&r->session);
+	if (!err)
+		err = -pthread_create(&r->thread, NULL, reaper_run, r);
+	if (err) {
+		free(r);
+		return err;
+	}
+	*ret = r;
+	return 0;
+}
+
+void reaper_wake(struct reaper *r)
+{
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	if (!r->wanted)
+		pthread_cond_signal(&r->wake);
+	r->wanted = true;
+	pthread_mutex_unlock(&r->lock);
+}
+
+void reaper_free(struct reaper *r)
+{
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->stop = true;
+	pthread_cond_signal(&r->wake);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->thread, NULL);
+	for (size_t i = 0; i <= SLAB_NODES_MAX; i++)
+		client_free(r->nodes[i].client);
+	pthread_cond_destroy(&r->wake);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
