@@ -3,7 +3,8 @@
  * A `struct transport` is an ops pointer and an opaque instance; the caller owns it and frees it with transport_free.
  * One thread may send while another receives; two senders (or receivers) need a lock of the caller's.
  * transport_shutdown may be called from any thread and wakes both.
- * 0 or -errno; -ECONNRESET when the peer is gone in the middle, *ret_len 0 at a clean end.
+ * 0 or -errno; -ECONNRESET when the peer is gone in the middle.  A new transport gives up a send that makes no progress for
+ * TRANSPORT_STALL_MS, and waits for ever when it receives.
  */
 #ifndef SLAB_TRANSPORT_H
 #define SLAB_TRANSPORT_H
@@ -11,16 +12,21 @@
 #include "base.h"
 #include <sys/uio.h>
 
+#define TRANSPORT_STALL_MS 30000
+
 struct transport;
 
 struct transport_ops {
 	const char *name; /* "unix", "tcp", ... */
 	/* Sends all of the vectors; fd >= 0 (unix only) passes that descriptor with the first byte. */
 	int (*send)(struct transport *t, struct iovec *iov, int n_iov, int fd);
-	/* Sends len bytes of file fd from offset (sendfile where the kernel can). */
+	/* Sends len bytes of file fd from offset (sendfile where the kernel can; NULL: through a buffer).  -EIO when the file is
+	 * shorter: the frame cannot be completed then.  sendfile may raise SIGPIPE, so programs must ignore that signal. */
 	int (*send_file)(struct transport *t, int fd, uint64_t offset, uint64_t len);
 	/* Receives exactly len bytes; a descriptor that came along goes to *ret_fd if not NULL, else it is closed. */
 	int (*receive)(struct transport *t, void *buf, size_t len, int *ret_fd);
+	/* A send or a receive that makes no progress for so long fails with -ETIMEDOUT; 0: never. */
+	int (*limit)(struct transport *t, unsigned send_ms, unsigned receive_ms);
 	void (*shutdown)(struct transport *t);
 	void (*free)(struct transport *t);
 	bool passes_fds;
@@ -36,10 +42,11 @@ int transport_send(struct transport *t, struct iovec *iov, int n_iov, int fd);
 int transport_send_file(struct transport *t, int fd, uint64_t offset, uint64_t len);
 int transport_receive(struct transport *t, void *buf, size_t len,
 		      int *ret_fd); /* -ENODATA at a clean end before any byte */
+int transport_limit(struct transport *t, unsigned send_ms, unsigned receive_ms);
 void transport_shutdown(struct transport *t);
-void transport_free(struct transport *t);
+void transport_free(struct transport *t); /* NULL is fine */
 
-/* unix */
+/* unix.  A missing socket file is -ECONNREFUSED, too. */
 int transport_unix_connect(const char *path, struct transport **ret, struct reason *why);
 int transport_unix_listen(const char *path, int *ret_fd,
 			  struct reason *why);                             /* replaces a stale socket file; mode 0600 */
