@@ -7,36 +7,35 @@
  * then added as integers in the same way.  One pass over the data: that an element was too large for its first limb, or that the
  * last limb left something over, shows in bits that are or-ed together and looked at once at the end.
  *
- * Parameters: TARGET, NAME(x), T (element: float, double), V (what it is computed in: float for sums only, double),
- * BITS_OF_V (uint32_t, uint64_t), SLICE_VEC (bytes of a vector of V).  T, V, BITS_OF_V and SLICE_VEC are #undefed at the end.
+ * Parameters: TARGET, NAME(x), T (float, for sums only, or double), BITS_OF_T (uint32_t, uint64_t), VEC (bytes of a vector).
+ * T and BITS_OF_T are #undefed at the end.
  */
 
-#define LANES (SLICE_VEC / sizeof(V))
-#define MANTISSA (sizeof(V) == 8 ? 52 : 23)
-#define BIAS (sizeof(V) == 8 ? 1023 : 127)
+#define LANES (VEC / sizeof(T))
+#define MANTISSA (sizeof(T) == 8 ? 52 : 23)
+#define BIAS (sizeof(T) == 8 ? 1023 : 127)
 #define FOLD 32
 /* Bits of a first limb: 51 keep x + M in M's binade; 21 keep the sum of a lane below 2^31. */
-#define FIRST_SUM (sizeof(V) == 8 ? 51 : 21)
+#define FIRST_SUM (sizeof(T) == 8 ? 51 : 21)
 #define FIRST_SQUARE 23 /* FOLD * 2^(2 * 23) = 2^51 */
 #define UNROLLED _Pragma("GCC unroll 4")
 
-_Static_assert(((uint64_t)KERNEL_ELEMS_MAX / LANES) << FIRST_SUM <= UINT64_C(1) << (8 * sizeof(V) - 2),
+_Static_assert(((uint64_t)KERNEL_ELEMS_MAX / LANES) << FIRST_SUM <= UINT64_C(1) << (8 * sizeof(T) - 2),
 	       "a lane's sum of limbs must not overflow");
 
-typedef V NAME(vector) __attribute__((vector_size(SLICE_VEC)));
-typedef BITS_OF_V NAME(bits) __attribute__((vector_size(SLICE_VEC)));
-typedef T NAME(source) __attribute__((vector_size(LANES * sizeof(T))));
+typedef T NAME(vector) __attribute__((vector_size(VEC)));
+typedef BITS_OF_T NAME(bits) __attribute__((vector_size(VEC)));
 
 /* 1.5 * 2^MANTISSA * 2^exp, as bits. */
-static inline BITS_OF_V NAME(magic_bits)(int exp)
+static inline BITS_OF_T NAME(magic_bits)(int exp)
 {
-	return (BITS_OF_V)(exp + MANTISSA + BIAS) << MANTISSA | (BITS_OF_V)1 << (MANTISSA - 1);
+	return (BITS_OF_T)(exp + MANTISSA + BIAS) << MANTISSA | (BITS_OF_T)1 << (MANTISSA - 1);
 }
 
-static inline V NAME(magic)(int exp)
+static inline T NAME(magic)(int exp)
 {
-	BITS_OF_V bits = NAME(magic_bits)(exp);
-	V v;
+	BITS_OF_T bits = NAME(magic_bits)(exp);
+	T v;
 
 	memcpy(&v, &bits, sizeof(v));
 	return v;
@@ -48,20 +47,20 @@ TARGET static inline int64_t NAME(collect)(const NAME(bits) * v, uint64_t rounds
 	uint64_t sum = 0;
 
 	for (size_t i = 0; i < LANES; i++) {
-		BITS_OF_V lane = (*v)[i] - (BITS_OF_V)rounds * NAME(magic_bits)(exp);
+		BITS_OF_T lane = (*v)[i] - (BITS_OF_T)rounds * NAME(magic_bits)(exp);
 
-		sum += sizeof(V) == 8 ? (uint64_t)lane : (uint64_t)(int32_t)lane;
+		sum += sizeof(T) == 8 ? (uint64_t)lane : (uint64_t)(int32_t)lane;
 	}
 	return (int64_t)sum;
 }
 
 TARGET static inline bool NAME(none)(const NAME(bits) * v, int shift_right, int shift_left)
 {
-	BITS_OF_V any = 0;
+	BITS_OF_T any = 0;
 
 	for (size_t i = 0; i < LANES; i++)
 		any |= (*v)[i];
-	return !(BITS_OF_V)(any >> shift_right << shift_left);
+	return !(BITS_OF_T)(any >> shift_right << shift_left);
 }
 
 TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, size_t n, int exp, const unsigned limbs,
@@ -73,7 +72,7 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 	NAME(vector) magic[KERNEL_LIMBS_MAX], square[KERNEL_LIMBS_MAX][KERNEL_LIMBS_MAX];
 	NAME(bits) sum[KERNEL_LIMBS_MAX], square_sum[KERNEL_LIMBS_MAX][KERNEL_LIMBS_MAX];
 	NAME(bits) above = { 0 }, left = { 0 }, lowest;
-	NAME(source) tail = { 0 };
+	NAME(vector) tail = { 0 };
 	uint64_t rounds = (n + LANES - 1) / LANES, folds = (rounds + FOLD - 1) / FOLD;
 
 	if ((top_exp - (int)(limbs - 1) * step) * (squares ? 2 : 1) < 23 - BIAS || exp * (squares ? 2 : 1) > BIAS - 7)
@@ -86,7 +85,7 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 		for (unsigned j = 0; j <= k; j++)
 			square_sum[j][k] = (NAME(bits))zero;
 	}
-	lowest = (NAME(bits))magic[0] - ((BITS_OF_V)1 << first);
+	lowest = (NAME(bits))magic[0] - ((BITS_OF_T)1 << first);
 	memcpy(&tail, p + n / LANES * LANES, n % LANES * sizeof(T));
 	for (size_t i = 0; i < n;) {
 		size_t end = squares ? MIN(i + LANES * FOLD, n) : n;
@@ -98,14 +97,12 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 				square[j][k] = zero;
 		}
 		for (; i < end; i += LANES) {
-			NAME(source) source;
 			NAME(vector) rest, shifted, limb[KERNEL_LIMBS_MAX];
 
 			if (i + LANES <= n)
-				memcpy(&source, p + i, sizeof(source));
+				memcpy(&rest, p + i, sizeof(rest));
 			else
-				source = tail;
-			rest = __builtin_convertvector(source, NAME(vector));
+				rest = tail;
 			UNROLLED
 			for (unsigned k = 0; k < limbs; k++) {
 				shifted = rest + magic[k];
@@ -152,8 +149,6 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 #undef MANTISSA
 #undef BIAS
 #undef T
-#undef V
-#undef BITS_OF_V
-#undef SLICE_VEC
+#undef BITS_OF_T
 #undef LANES
 #undef UNROLLED

@@ -98,26 +98,8 @@ TARGET static void NAME(fixed)(const void *data, size_t n, int64_t *ret)
 #define INF 0x7f800000
 #include "reduce_kernel_float.h"
 #define T float
-#define V double
-#define BITS_OF_V uint64_t
-#define SLICE_VEC VEC
+#define BITS_OF_T uint32_t
 #include "reduce_kernel_slice.h"
-#undef TYPE
-#define TYPE float32_as_is
-#define T float
-#define V float
-#define BITS_OF_V uint32_t
-#define SLICE_VEC VEC
-#include "reduce_kernel_slice.h"
-#undef TYPE
-#define TYPE float32
-TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
-{
-	if (squares)
-		return more ? NAME(cut)(data, n, exp, 3, true, ret) : NAME(cut)(data, n, exp, 2, true, ret);
-	return more ? NAME(cut)(data, n, exp, 2, false, ret)
-		    : NAME_2(cut, float32_as_is, VARIANT)(data, n, exp, 2, false, ret);
-}
 #undef TYPE
 
 #define TYPE float64
@@ -126,15 +108,36 @@ TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, 
 #define INF INT64_C(0x7ff0000000000000)
 #include "reduce_kernel_float.h"
 #define T double
-#define V double
-#define BITS_OF_V uint64_t
-#define SLICE_VEC VEC
+#define BITS_OF_T uint64_t
 #include "reduce_kernel_slice.h"
+
 TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
 {
 	if (squares)
 		return more ? NAME(cut)(data, n, exp, 4, true, ret) : NAME(cut)(data, n, exp, 3, true, ret);
 	return more ? NAME(cut)(data, n, exp, 3, false, ret) : NAME(cut)(data, n, exp, 2, false, ret);
+}
+
+#undef TYPE
+#define TYPE float32
+
+TARGET static bool NAME(cut_wide)(const float *p, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
+{
+	double wide[KERNEL_ELEMS_MAX];
+
+	for (size_t i = 0; i < n; i++)
+		wide[i] = (double)p[i];
+	if (squares)
+		return more ? NAME_2(cut, float64, VARIANT)(wide, n, exp, 3, true, ret)
+			    : NAME_2(cut, float64, VARIANT)(wide, n, exp, 2, true, ret);
+	return NAME_2(cut, float64, VARIANT)(wide, n, exp, 2, false, ret);
+}
+
+TARGET static bool NAME(slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret)
+{
+	if (squares || more)
+		return NAME(cut_wide)(data, n, exp, more, squares, ret);
+	return NAME(cut)(data, n, exp, 2, false, ret);
 }
 #undef TYPE
 
