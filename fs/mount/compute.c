@@ -262,6 +262,7 @@ static int compute(struct mount *m, const struct array_view *v, const struct que
 	a->v = v;
 	a->q = q;
 	a->spec = &spec;
+	atomic_fetch_add(&m->n_reductions, 1);
 	err = ask_all(a, cancel, state, why);
 	if (!err)
 		err = q->format == QUESTION_NPY ? answer_npy(&spec, state, h, why) : answer_text(&spec, state, h, why);

@@ -156,6 +156,8 @@ static void print_metrics(struct mount *m, FILE *out)
 	cluster_traffic(m->cluster, print_traffic, &sent);
 	metric(out, "slabfs_errors_total", "counter", "Failures that were added to .slabfs/errors.");
 	fprintf(out, "slabfs_errors_total %llu\n", (unsigned long long)errors_count(m->errors));
+	metric(out, "slabfs_reductions_total", "counter", "Questions under compute/ that the nodes were asked.");
+	fprintf(out, "slabfs_reductions_total %llu\n", (unsigned long long)atomic_load(&m->n_reductions));
 	metric(out, "slabfs_head_up", "gauge", "Whether there is a connection to the head.");
 	fprintf(out, "slabfs_head_up %d\n", client_connected(cluster_head(m->cluster)) ? 1 : 0);
 	print_node_metrics(m, out);

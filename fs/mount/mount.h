@@ -55,6 +55,8 @@ struct mount {
 	/* Raised when an invalidation arrives: what was asked before and answered after must not be cached. */
 	_Atomic uint64_t inval_seq;
 	struct inval *inval;
+
+	_Atomic uint64_t n_reductions; /* questions under compute/ that the nodes were asked */
 };
 
 #endif
