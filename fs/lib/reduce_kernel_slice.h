@@ -18,7 +18,11 @@
 /* Bits of a first limb: 51 keep x + M in M's binade; 21 keep the sum of a lane below 2^31. */
 #define FIRST_SUM (sizeof(T) == 8 ? 51 : 21)
 #define FIRST_SQUARE 23 /* FOLD * 2^(2 * 23) = 2^51 */
+#ifdef __clang__
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
 #define UNROLLED _Pragma("GCC unroll 4")
+#endif
 
 _Static_assert(((uint64_t)KERNEL_ELEMS_MAX / LANES) << FIRST_SUM <= UINT64_C(1) << (8 * sizeof(T) - 2),
 	       "a lane's sum of limbs must not overflow");
