@@ -15,6 +15,7 @@ WATCHDOG_S = 150 * cl.SLOWER
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: left out of the runs under sanitizers")
+    config.addinivalue_line("markers", "watchdog(seconds): how long the test may take")
     if os.geteuid():
         pytest.exit("the tests mount file systems and make network namespaces: run them as root (sudo make test)", 1)
     if not os.path.exists("/dev/fuse"):
