@@ -22,14 +22,16 @@ struct client_config {
 	/* A request from the peer (WIRE_INVAL).  Called on the reader's thread: hand it on.  The reply is sent by client_push_done. */
 	void (*push)(void *arg, uint64_t id, const struct wire_header *h, const void *body, const void *payload,
 		     size_t len);
-	/* The first connection was lost or made anew (up = true with the peer's hello). */
+	/* The first connection was made (up = true with the peer's hello; before any call or push uses it) or lost (false, NULL).
+	 * On the reader's thread; must not call the client.  With `push` set a lost one is made anew without being asked. */
 	void (*state)(void *arg, bool up, const struct wire_hello_reply *hello);
 	void *arg;
 };
 
 /* Does not connect.  The strings are copied. */
 int client_new(const struct client_config *config, struct client **ret);
-void client_free(struct client *c); /* fails what is in flight with -ECANCELED, joins its threads; NULL is fine */
+/* Fails what is in flight with -ECANCELED, returns when it has been waited for, joins the threads; NULL is fine. */
+void client_free(struct client *c);
 
 /* One request and its reply.  Set the inputs, zero the rest, start or call.  The caller owns every buffer. */
 struct call {
@@ -60,12 +62,15 @@ int client_start(struct client *c, struct call *call);
 int client_wait(struct client *c, struct call *call);
 /* As client_wait, for at most ms: false when it is not over by then; it goes on and is to be waited for again. */
 bool client_wait_for(struct client *c, struct call *call, unsigned ms, int *ret_err);
-/* Any thread, between start and wait: asks the peer to stop and makes the wait return -ECANCELED at once. */
+/* Any thread, after start: asks the peer to stop and makes the wait return -ECANCELED at once.  Nothing happens to a call that
+ * is over, as long as the struct call itself is still there. */
 void client_cancel(struct client *c, struct call *call);
 
 void client_push_done(struct client *c, uint64_t id); /* answers a push */
 
-bool client_connected(const struct client *c);
+bool client_connected(const struct client *c); /* the first connection stands */
+/* It does not, and was lost or could not be made when it was last tried. */
+bool client_unreachable(const struct client *c);
 /* How many connections were lost so far.  Once it has risen the peer may have ended our session, and its leases. */
 uint64_t client_losses(const struct client *c);
 int client_hello(struct client *c, struct wire_hello_reply *ret, struct reason *why); /* connects if need be */
