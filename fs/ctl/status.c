@@ -1,0 +1,66 @@
+#include "ctl.h"
+
+#include "json.h"
+
+#include <stdio.h>
+
+static int print_pair(void *arg, const char *key, const struct json *value)
+{
+	AUTO_FREE char *text = json_text(value, false);
+	const char *string;
+
+	(void)arg;
+	if (json_is_string(value) && json_string(value, &string) == 0)
+		printf("%-20s %s\n", key, string);
+	else
+		printf("%-20s %s\n", key, text ? text : "?");
+	return 0;
+}
+
+static int print_status(const struct ctl *c, const char *text, size_t len, struct reason *why)
+{
+	struct json *root;
+	int err;
+
+	if (c->json) {
+		printf("%.*s\n", (int)len, text);
+		return 0;
+	}
+	err = json_parse(text, len, &root, why);
+	if (err)
+		return err;
+	err = json_each(root, print_pair, NULL);
+	json_free(root);
+	return err ? reason_set(why, EPROTO, "the daemon's status is not a JSON object") : 0;
+}
+
+static int store_status(const struct ctl *c)
+{
+	struct call call = { .type = WIRE_STATUS, .alloc = true };
+	struct client *client;
+	struct reason why;
+	int err = ctl_connect(c, false, &client, &why);
+
+	if (err)
+		return ctl_fail(&why);
+	err = client_call(client, &call);
+	client_free(client);
+	if (err)
+		reason_set(&why, -err, "%.100s: its slabfsd does not answer: %.180s", c->store,
+			   call.why.text[0] ? call.why.text : strerror(-err));
+	else
+		err = print_status(c, call.reply_payload, call.reply_bytes, &why);
+	free(call.reply_payload);
+	return err ? ctl_fail(&why) : CTL_OK;
+}
+
+int ctl_status(struct ctl *c, int argc, char **argv)
+{
+	int code = ctl_parse_plain(c, argc, argv);
+
+	if (code < 0)
+		code = c->store || c->mount ? CTL_OK : ctl_find_mount(c);
+	if (code)
+		return code;
+	return c->store ? store_status(c) : ctl_print_mount_file(c, c->json ? "status.json" : "status");
+}

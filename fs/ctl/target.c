@@ -1,0 +1,112 @@
+/* Finding what a command talks to: a mount's .slabfs/, a store's daemon, or the head of the store's cluster. */
+#include "ctl.h"
+
+#include "io.h"
+#include "superblock.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <mntent.h>
+#include <stdio.h>
+
+#define CTL_TIMEOUT_MS 10000
+#define MOUNT_FILE_MAX (4u << 20)
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return !strncmp(path, dir, len) && (path[len] == '/' || path[len] == '\0');
+}
+
+int ctl_find_mount(struct ctl *c)
+{
+	static char found[PATH_MAX];
+	char here[PATH_MAX] = "";
+	FILE *mounts = setmntent("/proc/self/mounts", "r");
+	struct mntent *m;
+	size_t n = 0;
+	bool inside = false;
+
+	if (!mounts)
+		return ctl_bad_usage("/proc/self/mounts: %s; give --mount or --store", strerror(errno));
+	if (!getcwd(here, sizeof(here)))
+		here[0] = '\0';
+	while (!inside && (m = getmntent(mounts))) {
+		if (strcmp(m->mnt_type, "fuse.slabfs"))
+			continue;
+		n++;
+		inside = is_below(here, m->mnt_dir);
+		snprintf(found, sizeof(found), "%s", m->mnt_dir);
+	}
+	endmntent(mounts);
+	if (!inside && n != 1)
+		return ctl_bad_usage(n ? "%zu slabfs mounts; give --mount or --store"
+				       : "no slabfs is mounted (%zu found); give --mount or --store",
+				     n);
+	c->mount = found;
+	return CTL_OK;
+}
+
+int ctl_print_mount_file(const struct ctl *c, const char *name)
+{
+	AUTO_FREE char *text = NULL;
+	char path[PATH_MAX];
+	struct reason why;
+	size_t len;
+	int err;
+
+	snprintf(path, sizeof(path), "%s/.slabfs/%s", c->mount, name);
+	err = io_read_file(AT_FDCWD, path, MOUNT_FILE_MAX, &text, &len);
+	if (err) {
+		reason_set(&why, -err, "%.250s: %s", path, err == -ENOENT ? "not a slabfs mount" : strerror(-err));
+		return ctl_fail(&why);
+	}
+	fwrite(text, 1, len, stdout);
+	return CTL_OK;
+}
+
+int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reason *why)
+{
+	struct client_config config = { .hello.role = le32_of(WIRE_ROLE_CTL),
+					.name = "slabctl",
+					.n_connections = 1,
+					.timeout_ms = CTL_TIMEOUT_MS };
+	uint8_t key[CLUSTER_KEY_BYTES];
+	struct superblock sb;
+	char path[PATH_MAX];
+	int err = superblock_read(c->store, &sb, why);
+
+	if (err)
+		return err;
+	snprintf(path, sizeof(path), "%s/cluster.key", c->store);
+	err = cluster_key_read(path, key, why);
+	if (err)
+		return err;
+	snprintf(path, sizeof(path), "unix:%s/" STORE_SOCKET, c->store);
+	config.address = head && !sb.is_head ? sb.head : path;
+	config.key = key;
+	config.hello.cluster = sb.cluster;
+	err = uuid_new(&config.hello.session);
+	if (!err)
+		err = client_new(&config, ret);
+	return err ? reason_set(why, -err, "%s", strerror(-err)) : 0;
+}
+
+int ctl_nodes_of_store(const struct ctl *c, struct wire_node **ret, size_t *ret_n, struct reason *why)
+{
+	struct call call = { .type = WIRE_NODES, .alloc = true };
+	struct client *client;
+	int err = ctl_connect(c, true, &client, why);
+
+	if (err)
+		return err;
+	err = client_call(client, &call);
+	client_free(client);
+	if (err)
+		return reason_set(why, -err, "%.60s: the head does not answer: %.200s", c->store,
+				  call.why.text[0] ? call.why.text : strerror(-err));
+	*ret = call.reply_payload;
+	*ret_n = call.reply_bytes / sizeof(**ret);
+	return 0;
+}
