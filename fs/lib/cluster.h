@@ -1,7 +1,8 @@
 /* cluster.h - the nodes of a cluster as a mount (or the head's reaper) sees them: who is where, and a client for each.
  *
- * Thread-safe.  The table of nodes comes from the head (WIRE_NODES) and is fetched again when an unknown id is asked for or a node cannot be
- * reached (at most once a second).  Clients live until cluster_free; a node that moved gets a new one.
+ * Thread-safe.  The table of nodes comes from the head (WIRE_NODES).  It is fetched again when an unknown id is asked for, and when a
+ * node cannot be reached (at most once a second).  Clients live until cluster_free; a node that moved gets a new one.  The head
+ * has a client of its own beside the one for its data, so that no name waits behind bulk data.
  */
 #ifndef SLAB_CLUSTER_H
 #define SLAB_CLUSTER_H
@@ -30,13 +31,14 @@ int cluster_new(const struct cluster_config *config, struct cluster **ret);
 void cluster_free(struct cluster *c);
 
 struct client *cluster_head(struct cluster *c);
-/* -ENODEV: no such node in the cluster. */
+/* -ENODEV: no such node in the cluster (any more). */
 int cluster_node(struct cluster *c, uint32_t node_id, struct client **ret, struct reason *why);
 uint32_t cluster_local_id(const struct cluster *c);
-/* A copy of the table; *ret malloc'ed. */
+/* The table as the head has it now; *ret malloc'ed. */
 int cluster_nodes(struct cluster *c, struct wire_node **ret, size_t *ret_n, struct reason *why);
 
-/* Traffic with each node that was talked to: calls fn(arg, node_id, transport name, sent, received). */
+/* Traffic with each node that was talked to: calls fn(arg, node_id, transport name, sent, received), once for each node and
+ * transport.  The head is node 0 until it has told its id. */
 void cluster_traffic(struct cluster *c, void (*fn)(void *, uint32_t, const char *, uint64_t, uint64_t), void *arg);
 
 #endif
