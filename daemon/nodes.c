@@ -179,6 +179,7 @@ static int handle_register(struct daemon *d, struct request *r, struct reason *w
 	const struct wire_beat *b = r->body;
 	uint32_t id = le32_get(b->node_id);
 	struct reason refused = { "" };
+	bool again = false;
 	char address[300];
 	int err = check_head(d, why);
 
@@ -188,9 +189,14 @@ static int handle_register(struct daemon *d, struct request *r, struct reason *w
 		return err;
 	pthread_mutex_lock(&d->nodes->lock);
 	err = register_locked(d->nodes, r, b, address, &refused);
+	if (err && id <= SLAB_NODES_MAX) {
+		again = d->nodes->entries[id].refused == session_number(r->session);
+		d->nodes->entries[id].refused = session_number(r->session);
+	}
 	pthread_mutex_unlock(&d->nodes->lock);
 	if (err) {
-		log_warn("%s: registration refused: %s", session_name(r->session), refused.text);
+		if (!again)
+			log_warn("%s: registration refused: %s", session_name(r->session), refused.text);
 		return reason_set(why, -err, "%s", refused.text);
 	}
 	err = meta_node_address(d->meta, id, &b->node, address, why);

@@ -12,6 +12,7 @@ struct entry {
 	struct wire_node node; /* node_id 0: no such node */
 	uint64_t beat_ns;      /* monotonic; 0: never */
 	uint64_t session;      /* that registered it; 0: gone */
+	uint64_t refused;      /* the last session that was refused: it will ask again, and is logged once */
 };
 
 struct nodes {

@@ -13,6 +13,7 @@
 #include "nodes.h"
 
 #define BATCH 64              /* objects at a time, and so requests in flight to one node */
+#define GATHER_MS 50          /* after a wake-up: rm -r goes on, and a batch costs one transaction */
 #define DROP_TIMEOUT_MS 10000 /* a large object's files take a while to go */
 
 struct reaper {
@@ -185,19 +186,25 @@ static int reap(struct reaper *r, bool *ret_left)
 	return err;
 }
 
+static struct timespec after_ms(unsigned ms)
+{
+	uint64_t ns = time_mono_ns() + ms * UINT64_C(1000000);
+
+	return (struct timespec){ (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+}
+
 static void wait_work(struct reaper *r, bool again)
 {
-	struct timespec ts;
+	struct timespec retry = after_ms(REAPER_RETRY_MS), gathered;
+	int err = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += REAPER_RETRY_MS / 1000;
 	pthread_mutex_lock(&r->lock);
-	while (!r->wanted && !r->stop) {
-		if (!again)
-			pthread_cond_wait(&r->wake, &r->lock);
-		else if (pthread_cond_timedwait(&r->wake, &r->lock, &ts) == ETIMEDOUT)
-			break;
-	}
+	while (!r->wanted && !r->stop && err != ETIMEDOUT)
+		err = again ? pthread_cond_timedwait(&r->wake, &r->lock, &retry)
+			    : pthread_cond_wait(&r->wake, &r->lock);
+	gathered = after_ms(GATHER_MS);
+	for (err = 0; !r->stop && err != ETIMEDOUT;)
+		err = pthread_cond_timedwait(&r->wake, &r->lock, &gathered);
 	r->wanted = false;
 	pthread_mutex_unlock(&r->lock);
 }

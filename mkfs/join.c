@@ -33,8 +33,10 @@ int join_cluster(struct superblock *sb, const uint8_t key[CLUSTER_KEY_BYTES], st
 		return reason_set(why, -err, "%s", strerror(-err));
 	err = client_call(client, &call);
 	client_free(client);
+	if (err && call.why.text[0])
+		return reason_set(why, -err, "%s", call.why.text);
 	if (err)
-		return reason_set(why, -err, "%s: %.200s", sb->head, call.why.text[0] ? call.why.text : strerror(-err));
+		return reason_set(why, -err, "%s: %s", sb->head, strerror(-err));
 	sb->cluster = reply.cluster;
 	sb->node_id = le32_get(reply.node_id);
 	if (sb->node_id < 2 || sb->node_id > SLAB_NODES_MAX)

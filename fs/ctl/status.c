@@ -4,21 +4,27 @@
 
 #include <stdio.h>
 
+/* Objects within objects get one line a leaf: "store bytes_free". */
 static int print_pair(void *arg, const char *key, const struct json *value)
 {
-	AUTO_FREE char *text = json_text(value, false);
+	const char *prefix = arg;
 	const char *string;
+	char name[128];
 
-	(void)arg;
+	snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? " " : "", key);
+	if (json_is_object(value))
+		return json_each(value, print_pair, name);
+	AUTO_FREE char *text = json_text(value, false);
 	if (json_is_string(value) && json_string(value, &string) == 0)
-		printf("%-20s %s\n", key, string);
+		printf("%-20s %s\n", name, string);
 	else
-		printf("%-20s %s\n", key, text ? text : "?");
+		printf("%-20s %s\n", name, text ? text : "?");
 	return 0;
 }
 
 static int print_status(const struct ctl *c, const char *text, size_t len, struct reason *why)
 {
+	char none[] = "";
 	struct json *root;
 	int err;
 
@@ -29,7 +35,7 @@ static int print_status(const struct ctl *c, const char *text, size_t len, struc
 	err = json_parse(text, len, &root, why);
 	if (err)
 		return err;
-	err = json_each(root, print_pair, NULL);
+	err = json_each(root, print_pair, none);
 	json_free(root);
 	return err ? reason_set(why, EPROTO, "the daemon's status is not a JSON object") : 0;
 }
