@@ -4,6 +4,14 @@
  * or threads.  Float sums, means, variances and standard deviations are the correctly rounded results of exact arithmetic
  * on the elements; integer sums are exact.  A state is used by one thread at a time; ops and specs are immutable.
  *
+ * Meaning is NumPy's, and where NumPy's answer depends on the order of the elements, this one does not:
+ *   min, max      any NaN gives nan; -0.0 is less than 0.0; complex by real part, then imaginary part, then -0.0 before 0.0 in that
+ *                 order; a complex with a NaN in either part gives (nan+nanj)
+ *   argmin/max    the lowest flat index; of the first NaN if there is one; -0.0 equals 0.0
+ *   sum, mean     an exact zero is 0.0; infinities of both signs give nan; the parts of a complex do not touch each other
+ *   var, std      nan as soon as one element is not finite; the divisor is max(n - ddof, 0): 0/0 is nan, else inf
+ *   describe      one line of JSON: NaN is null, infinities are the strings "Infinity" and "-Infinity", a complex is [re, im]
+ *
  * The shape of use: spec_init, state_new per thread, update per run of elements, merge, encode -> (wire) -> decode, merge, finalize.
  */
 #ifndef SLAB_REDUCE_H
