@@ -1,7 +1,8 @@
 /* reduce_answer.c - from a state to the answer: one rounding of an exact ratio of integers, and its text.
  *
  * With S the sum, Q the sum of squares and d = max(n - ddof, 0), both exact:
- *   mean = S / n,  var = (n Q - S^2) / (n d),  std = its square root;  a complex var is that of its parts, added before rounding.
+ *   mean = S / n,  var = (n Q - S^2) / (n d),  std = its square root;  a complex var is that of its parts, added
+ *                  before rounding.
  * An exact zero is +0.0.  Where NumPy divides by zero, the answers are its: nan for 0/0, else inf.
  */
 #include "reduce_internal.h"
@@ -251,7 +252,8 @@ int reduce_value(const struct reduce_spec *spec, const struct reduce_state *s, e
 	return 0;
 }
 
-/* JSON knows no NaN (null here) and no infinities (strings, as in Zarr's metadata); a complex is the array of its parts. */
+/* JSON knows no NaN (null here) and no infinities (strings, as in Zarr's metadata); a complex is the array of its
+ * parts. */
 static void json_value(FILE *out, enum dtype dtype, const uint8_t *bytes)
 {
 	enum dtype part = reduce_part_dtype(dtype);

@@ -1,4 +1,5 @@
-/* reduce_exact.c - the wide fixed-point number, and integers of a few thousand bits for the one rounding at the end. */
+/* reduce_exact.c - the wide fixed-point number, and integers of a few thousand bits for the one rounding at the
+ * end. */
 #include "reduce_exact.h"
 
 #include <assert.h>

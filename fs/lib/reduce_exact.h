@@ -1,9 +1,10 @@
-/* reduce_exact.h - sums without rounding: one wide fixed-point number that holds any sum of float64s or of their squares.
+/* reduce_exact.h - sums without rounding: one wide fixed-point number that holds any sum of float64s or of their
+ * squares.
  *
- * The value is the sum of digit[i] * 2^(32 i - EXACT_BIAS).  Digits are 64-bit lanes that hold 32 bits after exact_settle
- * and collect carries in between, so that an addition touches few digits and never ripples.  The range: the lowest bit of
- * the square of the smallest subnormal is 2^-2148; 2^64 squares of the largest float64 stay below 2^2112.
- * Integers use the same number.  Internal to reduce*.c; plain data, one thread at a time.
+ * The value is the sum of digit[i] * 2^(32 i - EXACT_BIAS).  Digits are 64-bit lanes that hold 32 bits after
+ * exact_settle and collect carries in between, so that an addition touches few digits and never ripples.  The
+ * range: the lowest bit of the square of the smallest subnormal is 2^-2148; 2^64 squares of the largest float64
+ * stay below 2^2112. Integers use the same number.  Internal to reduce*.c; plain data, one thread at a time.
  */
 #ifndef SLAB_REDUCE_EXACT_H
 #define SLAB_REDUCE_EXACT_H
@@ -54,7 +55,7 @@ struct exact_parts {
 };
 struct exact_parts exact_split(double v);
 
-/* ---- magnitudes: unsigned integers of up to BIG_DIGITS 32-bit digits, lowest first, n digits in use (the last nonzero) ---- */
+/* ---- magnitudes: unsigned integers of n <= BIG_DIGITS 32-bit digits, lowest first, the last nonzero ---- */
 
 #define BIG_DIGITS 320
 

@@ -1,6 +1,7 @@
 /* reduce_internal.h - the table's rows and the state, shared by reduce*.c only.
  *
- * A state is the union of what the operations need; a row says which parts it keeps, and only those are fed, merged and sent.
+ * A state is the union of what the operations need; a row says which parts it keeps, and only those are fed,
+ * merged and sent.
  */
 #ifndef SLAB_REDUCE_INTERNAL_H
 #define SLAB_REDUCE_INTERNAL_H
@@ -39,14 +40,16 @@ struct reduce_op {
 	bool takes_ddof;
 };
 
-/* A least or greatest element.  key: of the real and the imaginary part (kernel keys, see reduce_kernels.h); 0 for NaN. */
+/* A least or greatest element.  key: of the real and the imaginary part (kernel keys, see reduce_kernels.h); 0 for
+ * NaN. */
 struct extreme {
 	bool have, nan;
 	uint64_t index; /* 0 unless KEEPS_INDEX */
 	int64_t key[2];
 };
 
-/* The moments of one part of the elements, real or imaginary.  Once `nan` the sums no longer matter; nor with an infinity. */
+/* The moments of one part of the elements, real or imaginary.  Once `nan` the sums no longer matter; nor with an
+ * infinity. */
 struct moments {
 	bool nan, plus_inf, minus_inf;
 	bool guessed; /* exp: what served for the last block's slices; a hint, no part of the state's meaning */
@@ -85,9 +88,10 @@ int64_t reduce_key(enum dtype part, const void *value);
 void reduce_key_value(enum dtype part, int64_t key, void *ret);
 int64_t reduce_key_inf(enum dtype part); /* key(inf); key(-inf) is ~ of it */
 
-/* Takes `candidate` if it is less (greater) than *e, or as NumPy's NaN rule and the index say.  The order is total:
- * NaN before all; then by value, a complex by real part, then imaginary part; then -0.0 before 0.0 likewise.  For
- * KEEPS_INDEX the candidate must be canonical (reduce_extreme_canonical) and ties go to the lower index.  True if taken. */
+/* Takes `candidate` if it is less (greater) than *e, or as NumPy's NaN rule and the index say.  The order is
+ * total: NaN before all; then by value, a complex by real part, then imaginary part; then -0.0 before 0.0
+ * likewise.  For KEEPS_INDEX the candidate must be canonical (reduce_extreme_canonical) and ties go to the lower
+ * index.  True if taken. */
 bool reduce_extreme_offer(const struct reduce_spec *spec, struct extreme *e, const struct extreme *candidate,
 			  bool greatest);
 void reduce_extreme_canonical(const struct reduce_spec *spec, struct extreme *x);

@@ -1,8 +1,9 @@
 /* reduce_kernel_common.h - template: what all element types share.
  *
- * Parameters: TARGET (function attribute), NAME(x) (decorates a name), T (element, an integer type, also for floats),
- * ORDER(x) (an integer of T's width or less work that orders as x does), KEY(o) (its int64), MAGNITUDE(x) (zero if and only if x is),
- * SAME(o, key) (o is the order of an element equal to key's).  The includer #undefs them.
+ * Parameters: TARGET (function attribute), NAME(x) (decorates a name), T (element, an integer type, also for
+ * floats), ORDER(x) (a T that orders as x does), KEY(o) (its int64), MAGNITUDE(x)
+ * (zero if and only if x is), SAME(o, key) (o is the order of an element equal to key's).  The includer #undefs
+ * them.
  */
 
 TARGET static void NAME(range)(const void *data, size_t n, int64_t ret_keys[2])

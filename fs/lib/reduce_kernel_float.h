@@ -1,4 +1,5 @@
-/* reduce_kernel_float.h - template: the kernels of one float type, except its sums.  The elements are seen as signed integers.
+/* reduce_kernel_float.h - template: the kernels of one float type, except its sums.  The elements are seen as
+ * signed integers.
  *
  * Parameters: TARGET, NAME(x), T (intN_t), BITS, INF (the bits of +inf).  T, BITS and INF are #undefed at the end.
  */

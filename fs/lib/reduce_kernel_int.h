@@ -1,7 +1,7 @@
 /* reduce_kernel_int.h - template: the kernels of one integer type.
  *
- * Parameters: TARGET, NAME(x), T, BITS (8, 16, 32, 64), SIGNED (0 or 1), LOAD(x) (the element's value: bool takes any byte).
- * T, BITS, SIGNED and LOAD are #undefed at the end, for the next type.
+ * Parameters: TARGET, NAME(x), T, BITS (8, 16, 32, 64), SIGNED (0 or 1), LOAD(x) (the element's value: bool takes
+ * any byte). T, BITS, SIGNED and LOAD are #undefed at the end, for the next type.
  */
 
 #define ORDER(x) ((T)(x))
@@ -16,7 +16,8 @@
 
 #if BITS == 64
 
-/* Halves of 32 bits, so that the lanes do not overflow; signed elements are moved up by 2^63 and the sum down again. */
+/* Halves of 32 bits, so that the lanes do not overflow; signed elements are moved up by 2^63 and the sum down
+ * again. */
 TARGET static exact_i128 NAME(sum)(const T *p, size_t n)
 {
 	uint64_t low = 0, high = 0, bias = SIGNED ? UINT64_C(1) << 63 : 0;

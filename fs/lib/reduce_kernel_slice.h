@@ -1,14 +1,15 @@
 /* reduce_kernel_slice.h - template: exact sums of float32 or float64 elements and of their squares, by slicing.
  *
- * With M = 1.5 * 2^52 * u, (x + M) - M is x rounded to a multiple of u, and x less that is exact and at most u / 2 (error-free
- * extraction: Rump, Ogita, Oishi, "Accurate floating-point summation", 2008).  Each element is cut at fixed places into limbs:
- * all of the block's limbs k are multiples of one unit.  The bits of x + M less those of M are the limb in units, so the limbs are
- * added as integers.  For squares the limbs are so short that FOLD products of limbs add up exactly in float64, whose sums are
- * then added as integers in the same way.  One pass over the data: that an element was too large for its first limb, or that the
- * last limb left something over, shows in bits that are or-ed together and looked at once at the end.
+ * With M = 1.5 * 2^52 * u, (x + M) - M is x rounded to a multiple of u, and x less that is exact and at most u / 2
+ * (error-free extraction: Rump, Ogita, Oishi, "Accurate floating-point summation", 2008).  Each element is cut at
+ * fixed places into limbs: all of the block's limbs k are multiples of one unit.  The bits of x + M less those of
+ * M are the limb in units, so the limbs are added as integers.  For squares the limbs are so short that FOLD
+ * products of limbs add up exactly in float64, whose sums are then added as integers in the same way.  One pass
+ * over the data: that an element was too large for its first limb, or that the last limb left something over,
+ * shows in bits that are or-ed together and looked at once at the end.
  *
- * Parameters: TARGET, NAME(x), T (float, for sums only, or double), BITS_OF_T (uint32_t, uint64_t), VEC (bytes of a vector).
- * T and BITS_OF_T are #undefed at the end.
+ * Parameters: TARGET, NAME(x), T (float, for sums only, or double), BITS_OF_T (uint32_t, uint64_t), VEC (bytes of
+ * a vector). T and BITS_OF_T are #undefed at the end.
  */
 
 #define LANES (VEC / sizeof(T))
@@ -70,7 +71,8 @@ TARGET static inline bool NAME(none)(const NAME(bits) * v, int shift_right, int 
 TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, size_t n, int exp, const unsigned limbs,
 								   const bool squares, struct kernel_slices *ret)
 {
-	/* A first limb is at most 2^first units; the others, being what rounding leaves, at most half of 2^(first + 1). */
+	/* A first limb is at most 2^first units; the others, being what rounding leaves, at most half of 2^(first
+	 * + 1). */
 	const int first = squares ? FIRST_SQUARE : FIRST_SUM, top_exp = exp + 1 - first, step = first + 1;
 	const NAME(vector) zero = { 0 };
 	NAME(vector) magic[KERNEL_LIMBS_MAX], square[KERNEL_LIMBS_MAX][KERNEL_LIMBS_MAX];

@@ -1,7 +1,7 @@
 /* reduce_kernel_variant.h - template: every kernel for one instruction set, and their table.
  *
- * Parameters, all #undefed at the end: VARIANT (an identifier, the table's name is kernels_VARIANT), TARGET (function attribute),
- * VEC (bytes of a vector), RUNS_HERE (an expression).
+ * Parameters, all #undefed at the end: VARIANT (an identifier, the table is kernels_table_VARIANT),
+ * VARIANT_NAME (a string), TARGET (function attribute), VEC (bytes of a vector), RUNS_HERE (an expression).
  */
 
 #define NAME_3(x, type, variant) x##_##type##_##variant

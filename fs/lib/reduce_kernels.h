@@ -1,8 +1,9 @@
-/* reduce_kernels.h - the loops over elements: one set of functions for each real dtype, in variants for instruction sets.
+/* reduce_kernels.h - the loops over elements: one set of functions for each real dtype, in variants for
+ * instruction sets.
  *
- * Data is aligned, in machine byte order, of 1 .. KERNEL_ELEMS_MAX elements.  All variants give the same results, bit for bit.
- * Elements are compared by their *key*: an int64 that orders as the element does (floats: -0.0 before 0.0; negative
- * NaNs first, positive NaNs last).  Internal to reduce*.c; no state, any thread.
+ * Data is aligned, in machine byte order, of 1 .. KERNEL_ELEMS_MAX elements.  All variants give the same results,
+ * bit for bit. Elements are compared by their *key*: an int64 that orders as the element does (floats: -0.0 before
+ * 0.0; negative NaNs first, positive NaNs last).  Internal to reduce*.c; no state, any thread.
  */
 #ifndef SLAB_REDUCE_KERNELS_H
 #define SLAB_REDUCE_KERNELS_H
@@ -36,8 +37,8 @@ struct kernel {
 	/* floats */
 	int64_t (*top)(const void *data, size_t n);                    /* the greatest magnitude's bits */
 	size_t (*nans)(const void *data, size_t n, size_t *ret_first); /* how many; *ret_first set if any */
-	/* float32, float64.  exp is a guess: it serves if all elements are finite and below 2^(exp + 1) even when rounded to
-	 * 20 bits, and not too far below.  False: it does not, nothing is known; `more` limbs may. */
+	/* float32, float64.  exp is a guess: it serves if all elements are finite and below 2^(exp + 1) even when
+	 * rounded to 20 bits, and not too far below.  False: it does not, nothing is known; `more` limbs may. */
 	bool (*slices)(const void *data, size_t n, int exp, bool more, bool squares, struct kernel_slices *ret);
 	/* float16, all finite: ret[i] = data[i] * 2^24 */
 	void (*fixed)(const void *data, size_t n, int64_t *ret);

@@ -1,7 +1,8 @@
 /* reduce_update.c - feeding a state: elements in blocks that stay in the cache, or one element many times.
  *
- * A block is handed to the kernels as it lies when it is aligned, real and in machine order, and is copied to the stack otherwise.
- * Float sums go by slices (reduce_kernel_slice.h); the rare block that these cannot hold goes one element at a time.
+ * A block is handed to the kernels as it lies when it is aligned, real and in machine order, and is copied to the
+ * stack otherwise. Float sums go by slices (reduce_kernel_slice.h); the rare block that these cannot hold goes one
+ * element at a time.
  */
 #include "reduce_internal.h"
 #include "reduce_kernels.h"
@@ -83,8 +84,8 @@ static bool block_has_nan(const struct block *b)
 	return dtype_class(b->dtype) == DTYPE_CLASS_FLOAT && (b->keys[1] > inf || b->keys[0] < ~inf);
 }
 
-/* Notes NaNs and infinities, top being the bits of the greatest magnitude; true if only finite elements were seen so far, here
- * and in all earlier blocks. */
+/* Notes NaNs and infinities, top being the bits of the greatest magnitude; true if only finite elements were seen
+ * so far, here and in all earlier blocks. */
 static bool note_specials(struct moments *m, struct block *b, int64_t top)
 {
 	int64_t inf = reduce_key_inf(b->dtype);

@@ -1,4 +1,5 @@
-/* reduce_wire.c - the wire form of a state: a fixed header, then the parts that the operation keeps, all little-endian.
+/* reduce_wire.c - the wire form of a state: a fixed header, then the parts that the operation keeps, all
+ * little-endian.
  *
  *   header     struct wire_state
  *   missing    le64                                     if kept

@@ -1,4 +1,5 @@
-/* Any bytes as a state from another node: what is accepted encodes to the same bytes, and merges and answers without harm.
+/* Any bytes as a state from another node: what is accepted encodes to the same bytes, and merges and answers
+ * without harm.
  *
  * The first bytes choose the question: operation, dtype, ddof. */
 #include "reduce.h"

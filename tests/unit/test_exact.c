@@ -1,4 +1,5 @@
-/* test_exact.c - float sums, means, variances and deviations against integer arithmetic; order and grouping do not matter. */
+/* test_exact.c - float sums, means, variances and deviations against integer arithmetic; order and grouping do not
+ * matter. */
 #include "reduce_kernels.h"
 #include "reduce_unit.h"
 
@@ -76,7 +77,8 @@ static void test_mean_against_integers(void)
 	}
 }
 
-/* |v - x| <= half a unit of v, for x = (p / q)^(1/root): v - half <= x <= v + half, raised to the power, in whole numbers. */
+/* |v - x| <= half a unit of v, for x = (p / q)^(1/root): v - half <= x <= v + half, raised to the power, in whole
+ * numbers. */
 static bool nearest_root(double v, int root, exact_i128 p, exact_i128 q)
 {
 	int scale = 1 - ilogb(nextafter(v, INFINITY) - v);
