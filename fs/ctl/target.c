@@ -59,7 +59,8 @@ int ctl_print_mount_file(const struct ctl *c, const char *name)
 	snprintf(path, sizeof(path), "%s/.slabfs/%s", c->mount, name);
 	err = io_read_file(AT_FDCWD, path, MOUNT_FILE_MAX, &text, &len);
 	if (err) {
-		reason_set(&why, -err, "%.250s: %s", path, err == -ENOENT ? "not a slabfs mount" : strerror(-err));
+		reason_set(&why, -err, "%.250s: %s", path,
+			   err == -ENOENT ? "this is no slabfs mount, or one that does not tell this" : strerror(-err));
 		return ctl_fail(&why);
 	}
 	fwrite(text, 1, len, stdout);
