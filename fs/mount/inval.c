@@ -136,7 +136,7 @@ int inval_start(struct inval *v, const struct inval_kernel *kernel)
 	return 0;
 }
 
-void inval_free(struct inval *v)
+void inval_stop(struct inval *v)
 {
 	if (!v)
 		return;
@@ -146,6 +146,7 @@ void inval_free(struct inval *v)
 	pthread_mutex_unlock(&v->lock);
 	for (unsigned i = 0; i < v->n_threads; i++)
 		pthread_join(v->threads[i], NULL);
+	v->n_threads = 0;
 	for (unsigned i = 0; i < INVAL_THREADS; i++) {
 		while (v->first[i]) {
 			struct job *j = v->first[i];
@@ -153,22 +154,36 @@ void inval_free(struct inval *v)
 			job_free(v->m, j);
 		}
 	}
+}
+
+void inval_free(struct inval *v)
+{
+	if (!v)
+		return;
 	pthread_cond_destroy(&v->wake);
 	pthread_cond_destroy(&v->done);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 }
 
-static void job_add(struct inval *v, struct job *j)
+/* False: too late, the job is freed. */
+static bool job_add(struct inval *v, struct job *j)
 {
 	unsigned queue = j->kind == JOB_ENTRY;
+	bool stop;
 
 	j->next = NULL;
 	pthread_mutex_lock(&v->lock);
-	*v->last[queue] = j;
-	v->last[queue] = &j->next;
-	pthread_cond_broadcast(&v->wake);
+	stop = v->stop;
+	if (!stop) {
+		*v->last[queue] = j;
+		v->last[queue] = &j->next;
+		pthread_cond_broadcast(&v->wake);
+	}
 	pthread_mutex_unlock(&v->lock);
+	if (stop)
+		job_free(v->m, j);
+	return !stop;
 }
 
 /* The nodes that show inode `ino`: itself and, when it is an array's directory, the views of the array.  With ino 0: all. */
@@ -294,7 +309,8 @@ void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
 		return;
 	}
 	j->waiter = &w;
-	job_add(v, j);
+	if (!job_add(v, j))
+		return;
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
 	while (!w.done)

@@ -23,7 +23,9 @@ struct inval_kernel {
 
 int inval_new(struct mount *m, struct inval **ret);
 int inval_start(struct inval *v, const struct inval_kernel *kernel);
-void inval_free(struct inval *v); /* joins its threads; queued pushes are dropped */
+/* Joins its threads; what is queued, or comes later, is dropped.  The clients that call inval_push may go on until inval_free. */
+void inval_stop(struct inval *v);
+void inval_free(struct inval *v);
 
 /* A push of the head (client.h's push callback). */
 void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes);

@@ -388,10 +388,10 @@ static void finish(struct program *p)
 	struct mount *m = &p->mount;
 
 	pool_free(m->slow);
-	inval_free(m->inval);
-	m->inval = NULL;
+	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
+	inval_free(m->inval);
 	errors_free(m->errors);
 	map_fini(&m->nodes);
 	map_fini(&m->arrays);
