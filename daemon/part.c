@@ -340,7 +340,7 @@ int part_remove_locked(struct part *p, struct reason *why)
 
 	if (!err)
 		err = part_unlink(p, "");
-	if (!err)
+	if (!err && was_bad)
 		err = part_unlink(p, ".bad");
 	if (err)
 		return part_fail(p, err, "cannot be removed", why);

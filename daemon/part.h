@@ -116,6 +116,8 @@ int part_mark_locked(struct part *p, uint64_t offset, uint64_t len);
 int part_seal_locked(struct part *p, struct reason *why);
 /* Data and sums to the disk, then (if sealed) the durable flag, flushed too if `flush`.  Lets go of the lock. */
 int part_sync_locked(struct part *p, bool flush, struct reason *why);
+/* The same after the caller has synced the whole file system, which it began when p->epoch was `epoch`.  Does not flush the flag. */
+int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why);
 
 /* ---- part_verify.c ---- */
 

@@ -242,3 +242,15 @@ int part_sync_locked(struct part *p, bool flush, struct reason *why)
 		  (unsigned long long)p->id.index, strerror(-err));
 	return part_fail(p, err, "fsync", why);
 }
+
+int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why)
+{
+	if (p->sync_err)
+		return part_fail(p, p->sync_err, "an earlier fsync failed", why);
+	if (p->state != PART_SEALED || p->bad || p->durable || p->epoch != epoch)
+		return 0;
+	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDWR);
+	int err = sum < 0 ? sum : set_durable_locked(p, sum, false);
+	p->new_names &= err != 0;
+	return err ? part_fail(p, err, "cannot be marked as durable", why) : 0;
+}

@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define LRU_MAX 65536  /* partitions that are remembered while nobody uses them */
-#define SYNC_BATCH 256 /* partitions that are made durable together */
-#define SYNCFS_MIN 16  /* from so many on, one sync of the file system is cheaper than fsyncs */
+#define LRU_MAX 65536   /* partitions that are remembered while nobody uses them */
+#define SYNC_BATCH 4096 /* partitions that are made durable together */
+#define SYNCFS_MIN 16   /* from so many on, one sync of the file system is cheaper than fsyncs */
 #define CLEAN_NAME "clean"
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -197,28 +197,59 @@ void part_list_unsynced(struct part *p, bool unsynced)
 
 /* ---- durability ---- */
 
-static int sync_one(struct part *p, bool flush, struct reason *why)
+/* Whatever did not become durable waits for the next turn. */
+static void requeue_locked(struct part *p)
 {
-	pthread_mutex_lock(&p->lock);
-	int err = part_sync_locked(p, flush, why);
 	if (p->on_unsynced)
 		part_list_unsynced(p, !p->durable && p->state != PART_MISSING && !p->bad);
-	part_release(p);
+}
+
+static int sync_each(struct part **parts, size_t n, struct reason *why)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		pthread_mutex_lock(&parts[i]->lock);
+		int e = part_sync_locked(parts[i], true, err ? NULL : why);
+		requeue_locked(parts[i]);
+		pthread_mutex_unlock(&parts[i]->lock);
+		err = err ? err : e;
+	}
+	return err;
+}
+
+/* One sync of the file system for the data, one for the flags.  -EIO from the first: each partition must ask for itself. */
+static int sync_together(struct store *s, struct part **parts, size_t n, uint64_t *epochs, struct reason *why)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		pthread_mutex_lock(&parts[i]->lock);
+		epochs[i] = parts[i]->epoch;
+		pthread_mutex_unlock(&parts[i]->lock);
+	}
+	if (syncfs(s->dirfd) < 0)
+		return sync_each(parts, n, why);
+	for (size_t i = 0; i < n; i++) {
+		pthread_mutex_lock(&parts[i]->lock);
+		int e = part_synced_locked(parts[i], epochs[i], err ? NULL : why);
+		requeue_locked(parts[i]);
+		pthread_mutex_unlock(&parts[i]->lock);
+		err = err ? err : e;
+	}
+	if (syncfs(s->dirfd) < 0 && !err)
+		err = reason_set(why, errno, "the store's file system: %s", strerror(errno));
 	return err;
 }
 
 /* Takes over the references. */
 static int sync_batch(struct store *s, struct part **parts, size_t n, struct reason *why)
 {
-	bool together = n >= SYNCFS_MIN;
-	int err = together && syncfs(s->dirfd) < 0 ? -errno : 0;
+	AUTO_FREE uint64_t *epochs = n >= SYNCFS_MIN ? calloc(n, sizeof(*epochs)) : NULL;
+	int err = epochs ? sync_together(s, parts, n, epochs, why) : sync_each(parts, n, why);
 
-	for (size_t i = 0; i < n; i++) {
-		int e = sync_one(parts[i], !together, err ? NULL : why);
-		err = err ? err : e;
-	}
-	if (together && syncfs(s->dirfd) < 0 && !err)
-		err = reason_set(why, errno, "the store's file system: %s", strerror(errno));
+	for (size_t i = 0; i < n; i++)
+		part_put(parts[i]);
 	return err;
 }
 
