@@ -219,7 +219,7 @@ static void send_call(struct conn *k, uint64_t id, uint64_t epoch, const struct 
 		total += call->payload_bytes[i];
 	}
 	wire_request(&h, call->type, id, (uint32_t)call->body_bytes, total);
-	conn_send(k, epoch, iov, ARRAY_LEN(iov)); /* when it fails the connection ends, and with it the call */
+	client_conn_send(k, epoch, iov, ARRAY_LEN(iov)); /* when it fails the connection ends, and with it the call */
 }
 
 int client_start(struct client *c, struct call *call)
@@ -333,7 +333,7 @@ void client_push_done(struct client *c, uint64_t id)
 	pthread_mutex_unlock(&c->lock);
 	if (p) {
 		wire_reply(&h, WIRE_INVAL, p->peer_id, 0, 0, 0);
-		conn_send(p->conn, p->epoch, &(struct iovec){ &h, sizeof(h) }, 1);
+		client_conn_send(p->conn, p->epoch, &(struct iovec){ &h, sizeof(h) }, 1);
 	}
 	leave(c);
 }

@@ -11,7 +11,7 @@
 
 /* ---- sending ---- */
 
-int conn_send(struct conn *k, uint64_t epoch, struct iovec *iov, int n_iov)
+int client_conn_send(struct conn *k, uint64_t epoch, struct iovec *iov, int n_iov)
 {
 	int err = -ECONNRESET;
 
@@ -77,8 +77,10 @@ void conn_flush(struct conn *k)
 
 void conn_cut_locked(struct conn *k, uint64_t epoch)
 {
-	if (k->transport && k->epoch == epoch)
-		transport_shutdown(k->transport);
+	if (!k->transport || k->epoch != epoch)
+		return;
+	k->state = CONN_ENDING;
+	transport_shutdown(k->transport);
 }
 
 /* ---- connecting ---- */

@@ -23,7 +23,7 @@
 #define CLIENT_CONNS_MAX 8
 #define CLIENT_CANCELS_MAX 32
 
-enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP };
+enum conn_state { CONN_DOWN, CONN_CONNECTING, CONN_UP, CONN_ENDING /* nothing new is sent on it */ };
 enum slot_state { SLOT_WAITING, SLOT_RECEIVING, SLOT_DONE };
 
 struct call_slot { /* guarded by the client's lock */
@@ -97,7 +97,7 @@ void conn_init(struct conn *k, struct client *c, unsigned index);
 void conn_fini(struct conn *k);                       /* joins the thread */
 int conn_want_locked(struct conn *k);                 /* starts connecting */
 void conn_cut_locked(struct conn *k, uint64_t epoch); /* ends the connection if it is still that one */
-int conn_send(struct conn *k, uint64_t epoch, struct iovec *iov, int n_iov);
+int client_conn_send(struct conn *k, uint64_t epoch, struct iovec *iov, int n_iov);
 void conn_cancel_locked(struct conn *k, uint64_t id); /* to be sent by conn_flush */
 void conn_flush(struct conn *k);
 

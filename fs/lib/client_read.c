@@ -74,6 +74,7 @@ static int loss_of(struct conn *k)
 {
 	pthread_mutex_lock(&k->client->lock);
 	bool stopping = k->client->stopping;
+	k->state = CONN_ENDING;
 	pthread_mutex_unlock(&k->client->lock);
 	return stopping ? -ECANCELED : -ECONNRESET;
 }
