@@ -1,7 +1,6 @@
 /* Finding what a command talks to: a mount's .slabfs/, a store's daemon, or the head of the store's cluster. */
 #include "ctl.h"
 
-#include "io.h"
 #include "superblock.h"
 
 #include <fcntl.h>
@@ -10,7 +9,6 @@
 #include <stdio.h>
 
 #define CTL_TIMEOUT_MS 10000
-#define MOUNT_FILE_MAX (4u << 20)
 
 static bool is_below(const char *path, const char *dir)
 {
@@ -48,23 +46,29 @@ int ctl_find_mount(struct ctl *c)
 	return CTL_OK;
 }
 
+/* These files are made when they are opened, so their size is not known before. */
+static int print_file(const char *path, struct reason *why)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char buf[65536];
+	ssize_t n;
+
+	if (fd < 0)
+		return reason_set(why, errno, "%.250s: %s", path,
+				  errno == ENOENT ? "this is no slabfs mount, or one that does not tell this"
+						  : strerror(errno));
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		fwrite(buf, 1, (size_t)n, stdout);
+	return n < 0 ? reason_set(why, errno, "%.250s: %s", path, strerror(errno)) : 0;
+}
+
 int ctl_print_mount_file(const struct ctl *c, const char *name)
 {
-	AUTO_FREE char *text = NULL;
 	char path[PATH_MAX];
 	struct reason why;
-	size_t len;
-	int err;
 
 	snprintf(path, sizeof(path), "%s/.slabfs/%s", c->mount, name);
-	err = io_read_file(AT_FDCWD, path, MOUNT_FILE_MAX, &text, &len);
-	if (err) {
-		reason_set(&why, -err, "%.250s: %s", path,
-			   err == -ENOENT ? "this is no slabfs mount, or one that does not tell this" : strerror(-err));
-		return ctl_fail(&why);
-	}
-	fwrite(text, 1, len, stdout);
-	return CTL_OK;
+	return print_file(path, &why) ? ctl_fail(&why) : CTL_OK;
 }
 
 int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reason *why)

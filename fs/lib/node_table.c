@@ -1,4 +1,5 @@
 #include "node_table.h"
+#include "json.h"
 
 #include <stdio.h>
 
@@ -52,4 +53,45 @@ char *node_table_text(const struct wire_node *nodes, size_t n, size_t *ret_len)
 		return NULL;
 	}
 	return text;
+}
+
+static struct json *node_json(const struct wire_node *n)
+{
+	struct json *j = json_new_object();
+	char uuid[37];
+
+	if (!j)
+		return NULL;
+	uuid_text(&n->node, uuid);
+	json_set(j, "id", json_new_u64(le32_get(n->node_id)));
+	json_set(j, "uuid", json_new_string(uuid));
+	json_set(j, "state", json_new_string(node_state_name(le32_get(n->state))));
+	json_set(j, "is_head", json_new_bool(le32_get(n->is_head)));
+	json_set(j, "address", json_new_string(n->address));
+	json_set(j, "bytes_total", json_new_u64(le64_get(n->bytes_total)));
+	json_set(j, "bytes_free", json_new_u64(le64_get(n->bytes_free)));
+	json_set(j, "files_total", json_new_u64(le64_get(n->files_total)));
+	json_set(j, "files_free", json_new_u64(le64_get(n->files_free)));
+	if (le64_get(n->partitions) != UINT64_MAX)
+		json_set(j, "partitions", json_new_u64(le64_get(n->partitions)));
+	json_set(j, "beat_age_ms", json_new_u64(le32_get(n->beat_age_ms)));
+	return j;
+}
+
+char *node_table_json(const struct wire_node *nodes, size_t n, size_t *ret_len)
+{
+	struct json *list = json_new_array();
+	AUTO_FREE char *text = NULL;
+	char *line = NULL;
+	int len;
+
+	for (size_t i = 0; list && i < n; i++)
+		json_append(list, node_json(&nodes[i]));
+	text = list ? json_text(list, true) : NULL;
+	json_free(list);
+	len = text ? asprintf(&line, "%s\n", text) : -1;
+	if (len < 0)
+		return NULL;
+	*ret_len = (size_t)len;
+	return line;
 }

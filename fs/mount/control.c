@@ -108,6 +108,19 @@ static void print_nodes(struct mount *m, FILE *out)
 		fwrite(text, 1, len, out);
 }
 
+static void print_nodes_json(struct mount *m, FILE *out)
+{
+	AUTO_FREE struct wire_node *nodes = NULL;
+	AUTO_FREE char *text = NULL;
+	size_t n = 0, len;
+
+	if (cluster_nodes(m->cluster, &nodes, &n, NULL))
+		n = 0;
+	text = node_table_json(nodes, n, &len);
+	if (text)
+		fwrite(text, 1, len, out);
+}
+
 /* ---- metrics: the text format of Prometheus, version 0.0.4 ---- */
 
 struct traffic {
@@ -177,7 +190,7 @@ static const struct control {
 	void (*print)(struct mount *m, FILE *out);
 } controls[] = {
 	{ "errors", print_errors }, { "metrics", print_metrics }, { "nodes", print_nodes },
-	{ "status", print_status }, { "version", print_version },
+	{ "status", print_status }, { "version", print_version }, { "nodes.json", print_nodes_json },
 };
 
 static void control_stat(struct mount *m, struct node *n, uint32_t mode, struct stat *ret)
