@@ -20,6 +20,7 @@
 
 struct pending { /* in node.state of a data.npy; used while the node is busy */
 	uint32_t uid, gid;
+	int failed; /* what a write was told already, for close() to repeat; or 0 */
 	size_t len;
 	char buf[NPY_HEADER_MAX + 4096];
 };
@@ -32,6 +33,7 @@ static int pending_begin(struct node *n, uint32_t uid, uint32_t gid)
 		return -ENOMEM;
 	p->uid = uid;
 	p->gid = gid;
+	p->failed = 0;
 	p->len = 0;
 	pthread_mutex_lock(&n->lock);
 	n->state = p;
@@ -327,7 +329,15 @@ static int npy_write(struct mount *m, struct handle *h, const char *buf, size_t 
 	if (!is_pending(n))
 		return npy_write_in_place(m, n, buf, size, offset);
 	node_busy_begin(n);
-	err = is_pending(n) ? pending_write(m, n, buf, size, offset) : npy_write_in_place(m, n, buf, size, offset);
+	if (is_pending(n)) {
+		err = pending_write(m, n, buf, size, offset);
+		pthread_mutex_lock(&n->lock);
+		if (n->state)
+			((struct pending *)n->state)->failed = err;
+		pthread_mutex_unlock(&n->lock);
+	} else {
+		err = npy_write_in_place(m, n, buf, size, offset);
+	}
 	node_busy_end(n);
 	return err;
 }
@@ -336,8 +346,11 @@ static int npy_flush(struct mount *m, struct handle *h)
 {
 	pthread_mutex_lock(&h->node->lock);
 	struct pending *p = h->node->state;
+	int failed = p ? p->failed : 0;
 	bool cut_short = p && p->len > 0;
 	pthread_mutex_unlock(&h->node->lock);
+	if (failed)
+		return failed;
 	if (cut_short)
 		return errors_add(m, h->node, EINVAL,
 				  &(struct reason){ "npy header: the file ends before the header does" });
