@@ -196,5 +196,6 @@ def hosts(request):
     cl.run("ip", "link", "del", bridge)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     cl.kill_all()

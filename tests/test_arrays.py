@@ -11,7 +11,7 @@ import numpy as np
 import oracle
 import pytest
 
-PARTITION_BYTES = [4096, 8192, 20000, 1 << 20]
+PARTITION_BYTES = [4096, 8192, 20480, 1 << 20]
 
 
 def set_partition_bytes(directory, n):

@@ -19,7 +19,7 @@ def test_help_version_and_usage(name):
     helped = cl.run(cl.program(name), "--help", check=0)
     assert "sage" in helped.stdout and name in helped.stdout and helped.stderr == ""
     version = cl.run(cl.program(name), "--version", check=0)
-    assert re.fullmatch(rf"{re.escape(name)} (\S+ )?\d+\.\d+\.\d+\S*\n?", version.stdout.splitlines()[0] + "\n"), version.stdout
+    assert re.match(rf"{re.escape(name)} \d+\.\d+\.\d+\b", version.stdout) and version.stdout.count("\n") == 1
     assert cl.run(cl.program(name)).returncode == 2
     wrong = cl.run(cl.program(name), "--no-such-option")
     assert wrong.returncode == 2 and wrong.stderr
@@ -78,7 +78,7 @@ def test_nodes_and_status(cluster3):
     nodes = nodes if isinstance(nodes, list) else nodes["nodes"]
     assert [n["id"] for n in nodes] == [1, 2, 3]
     assert cluster3.ctl("status", check=0).stdout
-    json.loads(cluster3.ctl("status", "--json", check=0).stdout)
+    json.loads(cl.run(cl.program("slabctl"), "--store", cluster3.nodes[1].store, "status", "--json", check=0).stdout)
     by_store = cl.run(cl.program("slabctl"), "--store", cluster3.nodes[1].store, "nodes", check=0)
     assert cluster3.nodes[2].address in by_store.stdout
     assert cluster3.ctl("no-such-command").returncode == 2
@@ -157,7 +157,7 @@ def test_a_killed_daemon_comes_back(fresh, number):
     def answers(m):
         try:
             return np.array_equal(np.load(m.path / "x" / "data.npy"), a) and (m.path / "f").read_text() == "durable"
-        except OSError:
+        except (OSError, ValueError):  # numpy.load takes a read that fails for the end of the file
             return False
 
     for m in c.mounts:
@@ -241,7 +241,7 @@ def test_mount_refusals(tmp, cluster1):
     (tmp / "wrong.key").write_bytes(os.urandom(32))
     os.chmod(tmp / "wrong.key", 0o600)
     (tmp / "empty").mkdir()
-    cases = [(1, [tmp / "empty", tmp / "m"]), (1, [node.store, tmp / "no" / "mountpoint"]),
+    cases = [(1, [tmp / "empty", tmp / "m"]), (2, [node.store, tmp / "no" / "mountpoint"]),
              (1, [node.address, tmp / "m", "-o", f"key={tmp}/wrong.key"]), (1, [node.address, tmp / "m", "-o", f"key={tmp}/missing"]),
              (1, [f"127.0.0.1:{cl.free_port()}", tmp / "m", "-o", f"key={node.key}"]),
              (2, [node.store, tmp / "m", "-o", "timeout=soon"]), (2, [node.store, tmp / "m", "-o", "no_such_option"])]
@@ -292,5 +292,5 @@ def test_three_hosts(fresh, hosts):
 def _same(path, a):
     try:
         return np.array_equal(np.load(path), a)
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -92,7 +92,7 @@ def test_a_dead_or_hung_node(fresh, how):
 def _readable(directory, a):
     try:
         return np.array_equal(np.load(directory / "data.npy"), a)
-    except OSError:
+    except (OSError, ValueError):  # numpy.load takes a read that fails for the end of the file
         return False
 
 
@@ -132,15 +132,8 @@ def test_interrupting_a_hung_read(fresh):
 
 
 def _waits_in_kernel(pid):
-    state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
-    return state in "SD" and "fuse" in open(f"/proc/{pid}/wchan").read() or state in "SD" and _in_fuse(pid)
-
-
-def _in_fuse(pid):
-    try:
-        return "fuse" in open(f"/proc/{pid}/stack").read()
-    except OSError:
-        return True
+    where = open(f"/proc/{pid}/wchan").read()
+    return "request_wait" in where or "folio_wait" in where or "wait_on_page" in where
 
 
 def test_a_wrong_key_is_refused(tmp, cluster1):
@@ -313,8 +306,8 @@ def damage(c, directory, index, how):
     return node
 
 
-@pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("how", ["flip", "cut", "lose", "flip sum", "cut sum"])
+@pytest.mark.parametrize("how,restart", [("flip", False), ("cut", False), ("lose", False), ("flip", True), ("cut", True),
+                                         ("lose", True), ("flip sum", True), ("cut sum", True)])
 def test_a_corrupt_partition(fresh, how, restart):
     c = fresh(2, fixed_ports=True)
     directory = c.mounts[0].path / "x"
@@ -457,10 +450,11 @@ def test_a_mount_that_dies_loses_nothing_sealed(fresh):
     c = fresh(2, mounts=2)
     a = np.arange(20000.)
     save(c.mounts[0].path / "x", a, 8192)
-    with open(c.mounts[0].path / "x" / "data", "r+b", buffering=0) as f:
-        f.write(np.full(100, -1.).tobytes())
-        c.mounts[0].kill()
-    c.mounts.pop(0)
+    fd = os.open(c.mounts[0].path / "x" / "data", os.O_RDWR)
+    os.write(fd, np.full(100, -1.).tobytes())
+    c.mounts.pop(0).kill()
+    with cl.expect_errno(errno.ENOTCONN, errno.ECONNABORTED):
+        os.close(fd)
     loaded = []
     cl.until(lambda: _load(c.mounts[0].path / "x" / "data.npy", loaded), 15 * cl.SLOWER, "the array")
     got = loaded[0]

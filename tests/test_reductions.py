@@ -30,7 +30,9 @@ def check(directory, op, a, **params):
     want = oracle.expected(op, a, **params)
     text = answer(directory, question)
     got = oracle.parse(text, want)
-    assert got == want if isinstance(want, int) else oracle.same(got, want), f"{question}: {text!r} instead of {want!r}"
+    # Which of two zeros is the least is not NumPy's to say: it depends on its vector instructions.
+    fine = got == want if isinstance(want, int) or want == 0 and op in ("min", "max") else oracle.same(got, want)
+    assert fine, f"{question}: {text!r} instead of {want!r}"
 
 
 @pytest.mark.parametrize("dtype", oracle.DTYPES)
@@ -130,9 +132,9 @@ def test_describe(spot, elsewhere):
 def test_missing_partitions_count_as_fill(spot, elsewhere, dtype, fill):
     (spot / "zarr.json").write_text(json.dumps(oracle.document(dtype, (10, 60), (3, 60), fill)))
     rows = oracle.random_array(np.random.default_rng(11), dtype, (3, 60))
-    (spot / "c" / "1").mkdir(parents=True)
+    (spot / "c" / "1").mkdir(parents=True, exist_ok=True)
     (spot / "c" / "1" / "0").write_bytes(rows.tobytes())
-    value = {"NaN": np.nan}.get(fill, complex(*fill) if isinstance(fill, list) else fill) if not isinstance(fill, list) else complex(*fill)
+    value = complex(*fill) if isinstance(fill, list) else np.nan if fill == "NaN" else fill
     a = np.full((10, 60), value, dtype)
     a[3:6] = rows
     for i, op in enumerate(OPS):
@@ -158,10 +160,10 @@ def test_same_bits_for_any_cut(spot, elsewhere, cluster1, dtype):
     a = oracle.random_array(np.random.default_rng(13), dtype, (200000,))
     alone = cluster1.mounts[0].path / spot.name
     save(alone, a, 1 << 20)
-    for n in (4096, 30000, 1 << 22):
+    for n in (4096, 28672, 1 << 22):
         save(spot / str(n), a, n)
     for op in OPS:
-        answers = {answer(alone, op)} | {answer(elsewhere[2] / str(n), op) for n in (4096, 30000, 1 << 22)}
+        answers = {answer(alone, op)} | {answer(elsewhere[2] / str(n), op) for n in (4096, 28672, 1 << 22)}
         assert len(answers) == 1, f"{op}: {answers}"
     cl.remove_tree(alone)
 
@@ -186,7 +188,12 @@ def test_npy_results(spot, elsewhere, dtype):
         path = elsewhere[1] / "compute" / f"{op}.npy"
         want = oracle.expected(op, a)
         if isinstance(want, int):
-            want = (np.uint64 if a.dtype.kind == "u" else np.int64)(want & (2**64 - 1) if a.dtype.kind == "u" else want)
+            result = np.iinfo("u8" if a.dtype.kind == "u" else "i8")
+            if not result.min <= want <= result.max:
+                with cl.expect_errno(errno.EOVERFLOW):
+                    path.read_bytes()
+                continue
+            want = result.dtype.type(want)
         size = path.stat().st_size
         got = np.load(path)
         assert got.shape == () and oracle.same(got[()], want), op
@@ -211,7 +218,7 @@ def test_bad_questions(spot, cluster3):
     save(spot / "z", np.ones(4, "c8"))
     errors = cluster3.mounts[0].errors
     for name in ("nonsense", "Mean", "mean2", "mean.txt"):
-        with cl.expect_errno(errno.ENOENT, errno.EINVAL) as e:
+        with cl.expect_errno(errno.ENOENT, errno.EINVAL):
             answer(spot, name)
     with cl.expect_errno(errno.ENOENT):
         answer(spot, "nonsense")
@@ -283,10 +290,8 @@ def test_many_questions_at_once(spot, elsewhere):
     save(spot, a)
     readers = [subprocess.Popen(["cat", elsewhere[i % 3] / "compute" / op], stdout=subprocess.PIPE, text=True)
                for i in range(6) for op in OPS]
-    for r, op in zip(readers, OPS * 6):
-        text = r.communicate(timeout=60 * cl.SLOWER)[0]
-        assert oracle.same(oracle.parse(text, oracle.expected("min", a) if op in ("sum", "mean", "var", "std") else oracle.expected(op, a)),
-                           oracle.parse(answer(spot, op), oracle.expected("min", a) if op in ("sum", "mean", "var", "std") else oracle.expected(op, a)))
+    answers = [r.communicate(timeout=60 * cl.SLOWER)[0] for r in readers]
+    assert answers == [answer(spot, op) for op in OPS] * 6
 
 
 def test_a_mean_moves_few_bytes(spot, cluster3):

@@ -124,7 +124,7 @@ done
 say "mounting one tree per node: $dir/mnt1, mnt2, mnt3"
 for i in 1 2 3; do
 	mkdir -p "$dir/mnt$i"
-	"$build/slabfs" "$dir/node$i" "$dir/mnt$i" -o log="$dir/mnt$i.log" || fail "slabfs could not mount $dir/mnt$i"
+	"$build/slabfs" "$dir/node$i" "$dir/mnt$i" -o log="$dir/mnt$i.log" 2>"$dir/mnt$i.start.log" || fail "slabfs could not mount $dir/mnt$i"
 done
 show "$build/slabctl --mount $dir/mnt1 nodes"
 
