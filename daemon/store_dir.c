@@ -205,22 +205,39 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Whether what is left without data is a lost partition, which a listing must show: a copy would else take it for one never written. */
+static bool is_quarantined(struct store *s, struct part_id id)
+{
+	struct part *p;
+
+	if (part_acquire(s, id, &p, NULL) < 0)
+		return false;
+	bool bad = p->bad != NULL;
+	part_release(p);
+	return bad;
+}
+
 static int fill_info(struct store *s, struct part_id id, struct part_info *ret)
 {
 	struct sums_header h = { 0 };
 	char path[PART_PATH_MAX];
-	struct stat st;
+	struct stat st = { 0 };
+	bool lost = false;
 
 	part_path(id, "", path);
-	if (fstatat(s->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+	if (fstatat(s->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		int err = -errno;
+		lost = err == -ENOENT && is_quarantined(s, id);
+		if (!lost)
+			return err;
+	}
 	part_path(id, ".sum", path);
 	AUTO_CLOSE int fd = openat(s->dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd >= 0)
 		sums_read_header(fd, &h, NULL);
 	*ret = (struct part_info){
 		.index = id.index,
-		.file_bytes = (uint64_t)st.st_size,
+		.file_bytes = lost ? h.file_bytes : (uint64_t)st.st_size,
 		.blocks = (uint64_t)st.st_blocks,
 		.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
 		.version = h.version,
@@ -234,7 +251,7 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 	struct listing l = { .first = first, .end = UINT64_MAX };
 	struct part_info *infos = NULL;
 	size_t n = 0;
-	int err = store_is_dead(s, object) ? -ESTALE : store_each_file(s, object, list_data, &l);
+	int err = store_is_dead(s, object) ? -ESTALE : store_each_file(s, object, list_any, &l);
 
 	if (!err) {
 		infos = calloc(MIN(l.n, max) + 1, sizeof(*infos));
@@ -243,6 +260,8 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 	if (!err && l.n > 0)
 		qsort(l.found, l.n, sizeof(*l.found), compare_u64);
 	for (size_t i = 0; !err && i < l.n && n < max; i++) {
+		if (i > 0 && l.found[i] == l.found[i - 1])
+			continue;
 		err = fill_info(s, (struct part_id){ object, l.found[i] }, &infos[n]);
 		n += !err;
 		err = err == -ENOENT ? 0 : err; /* removed meanwhile */
