@@ -46,8 +46,12 @@ static void reply_attr(fuse_req_t req, struct node *n)
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *dir = ops_node(req, parent), *n;
-	int err = dir->ops->lookup ? dir->ops->lookup(ops_mount_of(req), dir, name, &n) : -ENOTDIR;
+	int err = -ENOTDIR;
 
+	if (strlen(name) > SLAB_NAME_MAX)
+		err = -ENAMETOOLONG;
+	else if (dir->ops->lookup)
+		err = dir->ops->lookup(ops_mount_of(req), dir, name, &n);
 	if (err)
 		ops_reply_err(req, err);
 	else
