@@ -257,6 +257,8 @@ static int npy_open(struct mount *m, struct node *n, struct handle *h, struct ca
 		err = data_open(m, n, h, cancel);
 		h->flags = flags;
 	}
+	if (err == -ENOENT)
+		err = -ESTALE; /* it never became an array: the kernel looks the name up again, and may create it */
 	pthread_mutex_lock(&n->lock);
 	n->n_open += !err;
 	pthread_mutex_unlock(&n->lock);
