@@ -181,6 +181,8 @@ int meta_op_commit(struct meta_op *op)
 		return -EFBIG;
 	if (S_ISREG(in.mode))
 		in.size = MAX(in.size, size);
+	else
+		in.flags |= WIRE_ATTR_CHUNKDIR; /* what was written, perhaps through `data`, is to be listed */
 	in.generation++;
 	in.mtime = mtime ? mtime : op->now;
 	meta_changed(op, &in, WIRE_INVAL_ATTR | WIRE_INVAL_DATA);

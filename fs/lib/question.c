@@ -179,11 +179,13 @@ static int take_pair(const char *name, struct text pair, struct question *q, boo
 
 static void spell(struct question *q)
 {
+	const char *json = reduce_op_is_json(q->op) ? ".json" : "";
+
 	if (q->params.ddof)
-		snprintf(q->canonical, sizeof(q->canonical), "%s,ddof=%lld", reduce_op_name(q->op),
-			 (long long)q->params.ddof);
+		snprintf(q->canonical, sizeof(q->canonical), "%s,ddof=%lld%s", reduce_op_name(q->op),
+			 (long long)q->params.ddof, json);
 	else
-		snprintf(q->canonical, sizeof(q->canonical), "%s", reduce_op_name(q->op));
+		snprintf(q->canonical, sizeof(q->canonical), "%s%s", reduce_op_name(q->op), json);
 }
 
 int question_parse(const char *name, enum dtype dtype, struct question *ret, struct reason *why)

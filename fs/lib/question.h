@@ -17,7 +17,9 @@ struct question {
 	const struct reduce_op *op;
 	struct reduce_params params;
 	enum question_format format;
-	char canonical[QUESTION_MAX + 1]; /* without the format suffix; "var,ddof=1"; default values are left out */
+	char canonical
+		[QUESTION_MAX +
+		 1]; /* "var,ddof=1", "describe.json": a question that parses again, without .npy and default values */
 };
 
 /* -ENOENT: no such operation; -EINVAL: bad or unknown key, bad value, wrong format, operation not defined for the dtype.

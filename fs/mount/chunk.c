@@ -1,7 +1,7 @@
 /* chunk.c - the directories under c/ and the names in them; the files are in chunk_file.c.
  *
- * A chunk directory of depth d stands for d coordinates; node.index is the first partition below it.  Directories exist wherever the grid does;
- * listings show those that hold something.
+ * A chunk directory of depth d stands for d coordinates; node.index is the first partition below it.  It exists when it holds something, or
+ * was made on this mount: nothing is stored for it.
  */
 #include "chunk.h"
 #include "array.h"
@@ -94,20 +94,27 @@ static int chunk_node(struct mount *m, struct array *a, const struct grid *g, ui
 	return node_of_view(m, NODE_CHUNK, a->ino, a, partition, key, ret);
 }
 
+/* "c", "c/1", ...: the first `depth` coordinates of the key. */
+static void chunkdir_name(const struct grid *g, uint64_t first, unsigned depth, char ret[GRID_KEY_MAX])
+{
+	uint64_t coords[SLAB_RANK_MAX];
+	int at = snprintf(ret, GRID_KEY_MAX, "c");
+
+	if (depth > 0)
+		grid_coords(g, first, coords);
+	for (unsigned i = 0; i < depth; i++)
+		at += snprintf(ret + at, (size_t)(GRID_KEY_MAX - at), "/%llu", (unsigned long long)coords[i]);
+}
+
 /* Directories of different depth may start at the same partition: the tag holds both. */
 static int chunkdir_node(struct mount *m, struct array *a, const struct grid *g, uint64_t first, unsigned depth,
 			 struct node **ret)
 {
-	char key[GRID_KEY_MAX];
+	char name[GRID_KEY_MAX];
 	int err;
 
-	grid_key(g, first, '/', key);
-	char *end = key;
-	for (unsigned i = 0; i <= depth && end; i++)
-		end = strchr(end + 1, '/');
-	if (end)
-		*end = '\0';
-	err = node_of_view(m, NODE_CHUNKDIR, a->ino, a, first * (SLAB_RANK_MAX + 1) + depth, depth ? key : "c", ret);
+	chunkdir_name(g, first, depth, name);
+	err = node_of_view(m, NODE_CHUNKDIR, a->ino, a, first * (SLAB_RANK_MAX + 1) + depth, name, ret);
 	if (!err) {
 		pthread_mutex_lock(&(*ret)->lock);
 		(*ret)->index = first;
@@ -117,7 +124,7 @@ static int chunkdir_node(struct mount *m, struct array *a, const struct grid *g,
 	return err;
 }
 
-static bool is_fresh(struct node *n)
+static bool has_state(struct node *n)
 {
 	pthread_mutex_lock(&n->lock);
 	bool yes = n->state != NULL;
@@ -136,7 +143,7 @@ static int existing_chunk(struct mount *m, struct array *a, const struct array_v
 
 	if (err)
 		return err;
-	err = is_fresh(n) ? 0 : bytes_stat(v->bytes, partition, &info, &why);
+	err = has_state(n) ? 0 : bytes_stat(v->bytes, partition, &info, &why);
 	if (err) {
 		if (err != -ENOENT)
 			errors_add(m, n, -err, &why);
@@ -162,6 +169,64 @@ int chunk_lookup_top(struct mount *m, uint64_t array_ino, struct node **ret)
 		array_view_unref(v);
 	}
 	array_unref(m, a);
+	return err;
+}
+
+/* A made directory is there on this mount while the kernel remembers it, like one that holds something. */
+static char made_mark;
+
+static void mark_made(struct node *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->state = &made_mark;
+	pthread_mutex_unlock(&n->lock);
+}
+
+static void forget_made(struct node *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->state = NULL;
+	pthread_mutex_unlock(&n->lock);
+}
+
+static int holds_something(struct mount *m, struct node *n, const struct array_view *v)
+{
+	const struct grid *g = &v->zarr.grid;
+	struct reason why = { "" };
+	struct chunk_list *list;
+	struct wire_part_info info;
+	uint64_t below = 1;
+	int err;
+
+	for (unsigned i = n->depth; i < g->rank; i++)
+		below *= g->counts[i];
+	err = below == 1 ? bytes_stat(v->bytes, n->index, &info, &why) : -ENOENT;
+	if (err && err != -ENOENT)
+		return errors_add(m, n, -err, &why);
+	if (!err)
+		return 0;
+	err = chunk_list_new(m, n, &list);
+	if (err)
+		return err;
+	err = chunk_list_empty(list) ? -ENOENT : 0;
+	chunk_list_free(list);
+	return err;
+}
+
+static int existing_chunkdir(struct mount *m, struct node *dir, const struct array_view *v, uint64_t first,
+			     struct node **ret)
+{
+	struct node *n;
+	int err = chunkdir_node(m, dir->array, &v->zarr.grid, first, dir->depth + 1, &n);
+
+	if (err)
+		return err;
+	if (!has_state(n))
+		err = holds_something(m, n, v);
+	if (err)
+		node_unref(m, n);
+	else
+		*ret = n;
 	return err;
 }
 
@@ -221,6 +286,22 @@ static int chunkdir_setattr(struct mount *m, struct node *n, struct handle *h, c
 	return change->valid & WIRE_SET_SIZE ? -EISDIR : chunk_setattr_common(m, n, change);
 }
 
+static int make_chunkdir(struct mount *m, struct node *dir, const struct array_view *v, uint64_t first,
+			 struct node **ret)
+{
+	int err = existing_chunkdir(m, dir, v, first, ret);
+
+	if (!err) {
+		node_unref(m, *ret);
+		return -EEXIST;
+	}
+	if (err == -ENOENT)
+		err = chunkdir_node(m, dir->array, &v->zarr.grid, first, dir->depth + 1, ret);
+	if (!err)
+		mark_made(*ret);
+	return err;
+}
+
 static int make_chunk(struct mount *m, struct node *dir, const struct make *what, uint64_t partition, struct node **ret)
 {
 	struct array_view *v;
@@ -229,7 +310,7 @@ static int make_chunk(struct mount *m, struct node *dir, const struct make *what
 	if (err)
 		return err;
 	if (!is_leaf(v, dir)) {
-		err = -EEXIST; /* a directory of the grid is always there */
+		err = S_ISDIR(what->mode) ? make_chunkdir(m, dir, v, partition, ret) : -EISDIR;
 	} else if (!S_ISREG(what->mode)) {
 		err = errors_add(m, dir, EINVAL, &(struct reason){ "only partition files can be made here" });
 	} else {
@@ -333,7 +414,7 @@ static int chunkdir_unlink(struct mount *m, struct node *dir, const char *name)
 	return err;
 }
 
-/* The directories under c/ come and go with what is in them: removing an empty one has nothing left to do. */
+/* The directories under c/ come and go with what is in them: removing an empty one only forgets that it was made. */
 static int chunkdir_rmdir(struct mount *m, struct node *dir, const char *name)
 {
 	struct chunk_list *list;
@@ -348,12 +429,15 @@ static int chunkdir_rmdir(struct mount *m, struct node *dir, const char *name)
 		return -ENOTDIR;
 	}
 	err = chunk_list_new(m, child, &list);
+	if (!err) {
+		empty = chunk_list_empty(list);
+		chunk_list_free(list);
+		err = empty ? 0 : -ENOTEMPTY;
+	}
+	if (!err)
+		forget_made(child);
 	node_unref(m, child);
-	if (err)
-		return err;
-	empty = chunk_list_empty(list);
-	chunk_list_free(list);
-	return empty ? 0 : -ENOTEMPTY;
+	return err;
 }
 
 int chunk_all_gone(struct mount *m, uint64_t array_ino)

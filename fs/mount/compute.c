@@ -20,11 +20,6 @@ static int view_of(struct mount *m, struct node *n, struct array_view **ret)
 	return a ? array_view(m, a, ret) : -ENOENT;
 }
 
-static const char *suffix_of(enum question_format format)
-{
-	return format == QUESTION_NPY ? ".npy" : format == QUESTION_JSON ? ".json" : "";
-}
-
 static struct reduce_spec spec_of(const struct question *q, const struct zarr *z)
 {
 	return (struct reduce_spec){ .op = q->op,
@@ -65,7 +60,7 @@ static int computedir_lookup(struct mount *m, struct node *dir, const char *name
 	array_view_unref(v);
 	if (err)
 		return errors_add(m, dir, -err, &why);
-	snprintf(spelled, sizeof(spelled), "%s%s", q.canonical, suffix_of(q.format));
+	snprintf(spelled, sizeof(spelled), "%s%s", q.canonical, q.format == QUESTION_NPY ? ".npy" : "");
 	return node_of_view(m, NODE_RESULT, node_array(dir)->ino, node_array(dir), 0, spelled, ret);
 }
 

@@ -327,6 +327,10 @@ void node_path(struct mount *m, const struct node *n, char *ret, size_t cap)
 			break;
 		at -= len;
 		memcpy(path + at, n->name, len);
+		if (n->kind == NODE_RESULT && at > sizeof("compute/")) {
+			at -= strlen("compute/");
+			memcpy(path + at, "compute/", strlen("compute/"));
+		}
 		path[--at] = '/';
 		parent = n->parent_ino;
 		n = map_get(&m->nodes, parent);

@@ -39,8 +39,8 @@ static void test_accepted(void)
 		snprintf(name, sizeof(name), "%s.npy", reduce_op_name(op));
 		accepts(name, QUESTION_NPY, reduce_op_name(op), 0);
 	}
-	accepts("describe.json", QUESTION_JSON, "describe", 0);
-	accepts("describe,ddof=1.json", QUESTION_JSON, "describe,ddof=1", 1);
+	accepts("describe.json", QUESTION_JSON, "describe.json", 0);
+	accepts("describe,ddof=1.json", QUESTION_JSON, "describe,ddof=1.json", 1);
 	accepts("var,ddof=1", QUESTION_TEXT, "var,ddof=1", 1);
 	accepts("var,ddof=+1.npy", QUESTION_NPY, "var,ddof=1", 1);
 	accepts("std,ddof=0001", QUESTION_TEXT, "std,ddof=1", 1);
