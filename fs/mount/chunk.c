@@ -247,7 +247,7 @@ static int chunkdir_lookup(struct mount *m, struct node *dir, const char *name, 
 	if (err)
 		return err;
 	err = is_leaf(v, dir) ? existing_chunk(m, dir->array, v, partition, ret)
-			      : chunkdir_node(m, dir->array, &v->zarr.grid, partition, dir->depth + 1, ret);
+			      : existing_chunkdir(m, dir, v, partition, ret);
 	array_view_unref(v);
 	return err;
 }
