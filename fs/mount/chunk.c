@@ -391,6 +391,7 @@ static int drop_chunk(struct mount *m, struct node *dir, uint64_t partition)
 	array_view_unref(v);
 	if (err)
 		return err == -ENOENT || err == -EISDIR ? err : errors_add(m, dir, -err, &why);
+	mark_made(dir); /* rm -r empties a directory before it removes it */
 	err = head_commit(m, dir->array->ino, 0, 0, &attr, &seq);
 	array_invalidate(m, dir->array->ino);
 	inval_siblings(m, dir->array->ino, NULL);
@@ -434,8 +435,10 @@ static int chunkdir_rmdir(struct mount *m, struct node *dir, const char *name)
 		chunk_list_free(list);
 		err = empty ? 0 : -ENOTEMPTY;
 	}
-	if (!err)
+	if (!err) {
 		forget_made(child);
+		mark_made(dir);
+	}
 	node_unref(m, child);
 	return err;
 }
