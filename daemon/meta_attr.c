@@ -169,7 +169,7 @@ int meta_op_close(struct meta_op *op)
 int meta_op_commit(struct meta_op *op)
 {
 	const struct wire_commit *body = op->body;
-	uint64_t size = le64_get(body->size), mtime = le64_get(body->mtime_ns);
+	uint64_t size = le64_get(body->size), mtime = le64_get(body->mtime_ns), ignored;
 	struct inode in;
 	int err = inode_get(op->m, le64_get(body->ino), &in);
 
@@ -181,7 +181,7 @@ int meta_op_commit(struct meta_op *op)
 		return -EFBIG;
 	if (S_ISREG(in.mode))
 		in.size = MAX(in.size, size);
-	else
+	else if (dirent_get(op->m, in.ino, (struct meta_name){ "c", 1 }, &ignored, &ignored) == -ENOENT)
 		in.flags |= WIRE_ATTR_CHUNKDIR; /* what was written, perhaps through `data`, is to be listed */
 	in.generation++;
 	in.mtime = mtime ? mtime : op->now;

@@ -240,21 +240,29 @@ static struct job *nodes_job(struct mount *m, uint64_t ino, const struct node *b
 	return j;
 }
 
-static void push_entry(struct mount *m, uint64_t dir_ino, const char *name, size_t name_bytes)
+static struct job *entry_job(struct node *dir, const char *name, size_t name_bytes)
 {
 	struct job *j = calloc(1, sizeof(*j));
-	struct node *dir = node_find(m, dir_ino);
 
-	if (!j || !dir || !(j->nodes = malloc(sizeof(*j->nodes)))) {
+	if (!j || !(j->nodes = malloc(sizeof(*j->nodes)))) {
 		free(j);
-		node_unref(m, dir);
-		return;
+		return NULL;
 	}
 	j->kind = JOB_ENTRY;
-	j->nodes[j->n_nodes++] = dir;
+	j->nodes[j->n_nodes++] = node_ref(dir);
 	memcpy(j->name, name, MIN(name_bytes, (size_t)SLAB_NAME_MAX));
 	mark_old(j->nodes, 1, false);
-	job_add(m->inval, j);
+	return j;
+}
+
+static void push_entry(struct mount *m, uint64_t dir_ino, const char *name, size_t name_bytes)
+{
+	struct node *dir = node_find(m, dir_ino);
+	struct job *j = dir ? entry_job(dir, name, name_bytes) : NULL;
+
+	if (j)
+		job_add(m->inval, j);
+	node_unref(m, dir);
 }
 
 void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes)
@@ -295,21 +303,15 @@ static void deadline_in(unsigned ms, struct timespec *ret)
 	*ret = (struct timespec){ .tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u) };
 }
 
-void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
+/* Queues the job, and waits for it if `wait`. */
+static void job_add_and_wait(struct inval *v, struct job *j, bool wait)
 {
-	struct inval *v = m->inval;
 	struct waiter w = { 0 };
 	struct timespec until;
-	struct job *j = nodes_job(m, array_ino, but, true, 0);
 
-	if (!j)
-		return;
-	if (j->n_nodes == 0) {
-		job_free(m, j);
-		return;
-	}
-	j->waiter = &w;
-	if (!job_add(v, j))
+	j->waiter = wait ? &w : NULL;
+	job_add(v, j);
+	if (!wait)
 		return;
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
@@ -319,4 +321,22 @@ void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
 	if (!w.done)
 		j->waiter = NULL; /* the job is not freed before it has looked at its waiter under this lock */
 	pthread_mutex_unlock(&v->lock);
+}
+
+void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
+{
+	struct job *j = nodes_job(m, array_ino, but, true, 0);
+
+	if (j && j->n_nodes == 0)
+		job_free(m, j);
+	else if (j)
+		job_add_and_wait(m->inval, j, true);
+}
+
+void inval_entry(struct mount *m, struct node *dir, const char *name, bool wait)
+{
+	struct job *j = entry_job(dir, name, strlen(name));
+
+	if (j)
+		job_add_and_wait(m->inval, j, wait);
 }

@@ -33,5 +33,8 @@ void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, con
 void inval_all(struct mount *m);
 /* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
 void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
+/* This mount replaced what `name` in the directory is: the kernel's entry is old.  wait: at most a second; not where the kernel holds the
+ * directory's lock (rename, link, make, unlink). */
+void inval_entry(struct mount *m, struct node *dir, const char *name, bool wait);
 
 #endif

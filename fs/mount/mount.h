@@ -6,6 +6,7 @@
  *   dir, file, sidecar, data, chunk, compute, control
  *              one file a kind of node, each a `const struct node_ops`
  *   names.c    rename and link, which join two nodes of any kind
+ *   adopt.c    chunks that were written before their zarr.json
  *   array.c    arrays that are in use: document, layout, generation
  *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals
  *   head.c     the requests for names

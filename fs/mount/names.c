@@ -1,4 +1,5 @@
 #include "names.h"
+#include "adopt.h"
 #include "array.h"
 #include "chunk.h"
 #include "dir.h"
@@ -76,16 +77,20 @@ static int make_inline(struct mount *m, struct node *n)
 	return err;
 }
 
-static void places_changed(struct mount *m, const struct place *p)
+static int place_changed(struct mount *m, const struct place *p)
 {
 	struct node *dir = node_find(m, p->parent);
+	int err = 0;
 
 	if (!dir)
-		return;
+		return 0;
 	dir_changed(m, dir);
-	if (!strcmp(p->name, SIDECAR_NAME))
+	if (!strcmp(p->name, SIDECAR_NAME)) {
 		inval_siblings(m, p->parent, NULL);
+		err = adopt_chunks(m, dir, false);
+	}
 	node_unref(m, dir);
+	return err;
 }
 
 static int rename_at_head(struct mount *m, const struct place *from, const struct place *to, struct node *n,
@@ -104,8 +109,8 @@ static int rename_at_head(struct mount *m, const struct place *from, const struc
 	if (!err) {
 		node_set_attr(m, n, &attr, seq);
 		node_renamed(m, n, to->dir->ino, new_name);
-		places_changed(m, from);
-		places_changed(m, to);
+		place_changed(m, from);
+		err = place_changed(m, to);
 		if (replaced) {
 			struct wire_attr gone = { .ino = le64_of(replaced->ino) };
 			node_removed(m, &gone);
@@ -137,7 +142,7 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 		err = head_unlink(m, from->parent, from->name, &attr);
 	if (!err) {
 		node_removed(m, &attr);
-		places_changed(m, from);
+		place_changed(m, from);
 	}
 	return err;
 }
@@ -196,7 +201,8 @@ int names_link(struct mount *m, struct node *n, struct node *dir, const char *na
 	if (err)
 		return err;
 	node_set_attr(m, n, &attr, seq);
-	places_changed(m, &to);
-	*ret = node_ref(n);
-	return 0;
+	err = place_changed(m, &to);
+	if (!err)
+		*ret = node_ref(n);
+	return err;
 }

@@ -2,6 +2,7 @@
  *
  * While one is open, its whole content is in the node, shared by all who have it open here.
  */
+#include "adopt.h"
 #include "array.h"
 #include "dir.h"
 #include "file.h"
@@ -82,15 +83,18 @@ static int resize_locked(struct sidecar *s, size_t len)
 }
 
 /* The directory may have become an array, or another one. */
-static void sidecar_judged(struct mount *m, struct node *n)
+static int sidecar_judged(struct mount *m, struct node *n)
 {
 	struct node *dir = node_find(m, n->parent_ino);
+	int err;
 
 	if (!dir)
-		return;
+		return 0;
 	dir_changed(m, dir);
 	inval_siblings(m, dir->ino, n);
+	err = adopt_chunks(m, dir, true);
 	node_unref(m, dir);
+	return err;
 }
 
 static int sidecar_flush_busy(struct mount *m, struct node *n)
@@ -120,8 +124,7 @@ static int sidecar_flush_busy(struct mount *m, struct node *n)
 	if (err)
 		return err;
 	node_set_attr(m, n, &attr, seq);
-	sidecar_judged(m, n);
-	return 0;
+	return sidecar_judged(m, n);
 }
 
 static int sidecar_settle(struct mount *m, struct node *n)
