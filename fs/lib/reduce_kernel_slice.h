@@ -109,23 +109,18 @@ TARGET static inline __attribute__((always_inline)) bool NAME(cut)(const T *p, s
 				memcpy(&rest, p + i, sizeof(rest));
 			else
 				rest = tail;
+			above |= (NAME(bits))(rest + magic[0]) - lowest;
 			UNROLLED
 			for (unsigned k = 0; k < limbs; k++) {
 				shifted = rest + magic[k];
 				sum[k] += (NAME(bits))shifted;
 				limb[k] = shifted - magic[k];
-				if (k == 0)
-					above |= (NAME(bits))shifted - lowest;
-				if (k + 1 < limbs)
-					rest -= limb[k];
-				else
-					left |= (NAME(bits))rest ^ (NAME(bits))limb[k];
-				if (!squares)
-					continue;
+				rest -= limb[k];
 				UNROLLED
-				for (unsigned j = 0; j <= k; j++)
+				for (unsigned j = 0; squares && j <= k; j++)
 					square[j][k] += limb[j] * limb[k];
 			}
+			left |= (NAME(bits))rest;
 		}
 		UNROLLED
 		for (unsigned k = 0; squares && k < limbs; k++) {
