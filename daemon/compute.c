@@ -3,13 +3,14 @@
  *   partitions -> units (about COMPUTE_UNIT_BYTES of valid elements) -> one state for each worker -> merged -> encoded
  *
  * Each unit is opened, verified and read by itself, so that one large partition uses all cores and a hundred thousand
- * small ones never need more descriptors than there are workers.  Units are read with pread into a buffer that stays in the
- * second-level cache, not mapped: measured, that is about as fast, and a file that is cut or unreadable under a mapping
- * would be a SIGBUS.  Memory: workers x (buffer + state).
+ * small ones never need more descriptors than there are workers.  Large units are read where they are, in a mapping that turns a fault into
+ * an error: measured with one thread on cached files, two to three times as fast as pread.  Small ones, for which making a mapping
+ * costs more than copying, are read with pread into a buffer that stays in the second-level cache.  Memory: workers x (buffer + state).
  */
 #include "daemon.h"
 #include "grid.h"
 #include "io.h"
+#include "mapping.h"
 #include "question.h"
 #include "server.h"
 #include "store.h"
@@ -22,7 +23,8 @@
 
 #define COMPUTE_UNIT_BYTES (UINT64_C(4) << 20)
 #define COMPUTE_BUFFER_BYTES (UINT64_C(256) << 10)
-#define COMPUTE_GAP_BYTES 65536 /* padding between runs up to here is read along */
+#define COMPUTE_MAP_BYTES (UINT64_C(256) << 10) /* units from here on are mapped */
+#define COMPUTE_GAP_BYTES 65536                 /* padding between runs up to here is read along */
 
 struct unit {
 	uint64_t partition;
@@ -193,6 +195,40 @@ static int feed_file(struct worker *w, const struct unit *u, int fd, uint64_t en
 	return err;
 }
 
+struct mapped_unit {
+	struct worker *w;
+	const struct unit *u;
+	const struct mapping *mapping;
+};
+
+static void feed_mapped_runs(void *arg)
+{
+	const struct mapped_unit *mu = arg;
+	const struct reduction *x = mu->w->x;
+	struct grid_run run;
+
+	for (uint64_t i = 0; i < mu->u->n_runs; i++) {
+		unit_run(x, mu->u, i, &run);
+		reduce_update(&x->spec, mu->w->state,
+			      mu->mapping->base + (run.partition_elem * x->z.grid.item_bytes - mu->mapping->offset),
+			      run.n_elems, run.elem);
+	}
+}
+
+static int feed_mapped(struct worker *w, const struct unit *u, int fd, uint64_t from, uint64_t end)
+{
+	struct mapping mapping;
+	struct mapped_unit mu = { w, u, &mapping };
+	int err = mapping_open(fd, from, end - from, &mapping);
+
+	if (err)
+		return err;
+	err = mapping_read(&mapping, feed_mapped_runs, &mu);
+	mapping_close(&mapping);
+	w->bytes_read += end - from;
+	return err;
+}
+
 static int run_unit(struct worker *w, const struct unit *u, struct reason *why)
 {
 	struct reduction *x = w->x;
@@ -212,7 +248,11 @@ static int run_unit(struct worker *w, const struct unit *u, struct reason *why)
 	}
 	if (err)
 		return err;
-	err = file.bytes < end ? -ENODATA : feed_file(w, u, file.fd, end);
+	if (file.bytes < end)
+		err = -ENODATA;
+	else
+		err = end - from >= COMPUTE_MAP_BYTES ? feed_mapped(w, u, file.fd, from, end)
+						      : feed_file(w, u, file.fd, end);
 	close(file.fd);
 	w->partitions += u->first;
 	if (err == -ENODATA)

@@ -2,6 +2,7 @@
 #include "daemon.h"
 #include "io.h"
 #include "log.h"
+#include "mapping.h"
 #include "meta.h"
 #include "nodes.h"
 #include "notify.h"
@@ -20,6 +21,7 @@
 #include <sys/stat.h>
 
 #define WORKERS 32 /* slow requests wait for disks and peers more than they compute */
+#define REDUCERS 8
 #define WORKERS_QUEUE 1024
 #define LOG_NAME "slabfsd.log"
 #define REGISTER_MS 30000
@@ -123,6 +125,10 @@ static int make_pools(struct daemon *d)
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	int err = pool_new(WORKERS, WORKERS_QUEUE, &d->workers);
 
+	if (!err && d->sb.is_head)
+		err = pool_new(WORKERS, WORKERS_QUEUE, &d->namers);
+	if (!err)
+		err = pool_new(REDUCERS, WORKERS_QUEUE, &d->reducers);
 	return err ? err : pool_new(cores > 0 ? (size_t)cores : 1, WORKERS_QUEUE, &d->cores);
 }
 
@@ -169,6 +175,8 @@ static void tear_down(struct daemon *d)
 {
 	server_free(d->server);
 	nodes_free(d->nodes);
+	pool_free(d->reducers);
+	pool_free(d->namers);
 	pool_free(d->workers);
 	store_close(d->store);
 	meta_close(d->meta);
@@ -241,6 +249,7 @@ static void prepare_process(sigset_t *signals)
 {
 	struct rlimit files;
 
+	mapping_init();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	sigemptyset(signals);
