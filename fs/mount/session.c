@@ -104,6 +104,9 @@ int ops_serve(struct mount *m, void (*ready)(void *arg), void *arg)
 	bool helper = !pthread_create(&readahead, NULL, readahead_main, (void *)(uintptr_t)m->options.mountpoint);
 	err = fuse_session_loop_mt(the_session, config);
 	fuse_loop_cfg_destroy(config);
+	/* The unmount closes the descriptor that its threads write to.  After a signal they may wait for the very unmount. */
+	if (err <= 0)
+		inval_stop(m->inval);
 	fuse_session_unmount(the_session);
 	if (helper)
 		pthread_join(readahead, NULL);
