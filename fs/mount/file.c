@@ -16,6 +16,7 @@
 
 struct file {
 	struct bytes *bytes;
+	_Atomic uint64_t generation; /* for which the descriptors of `bytes` are good */
 	/* guarded by node.lock */
 	bool dirty;        /* written and not yet committed */
 	uint64_t size;     /* the end of what was written since */
@@ -44,15 +45,19 @@ static int file_load(struct mount *m, struct node *n)
 		head_close(m, n->ino);
 		return err;
 	}
+	atomic_init(&f->generation, le64_get(reply.attr.generation));
+	pthread_mutex_lock(&n->lock);
 	n->state = f;
+	pthread_mutex_unlock(&n->lock);
 	return 0;
 }
 
 static void file_unload(struct mount *m, struct node *n)
 {
+	pthread_mutex_lock(&n->lock);
 	struct file *f = n->state;
-
 	n->state = NULL;
+	pthread_mutex_unlock(&n->lock);
 	bytes_free(f->bytes);
 	free(f);
 	head_close(m, n->ino);
@@ -80,38 +85,55 @@ static void file_unuse(struct mount *m, struct node *n)
 	node_busy_end(n);
 }
 
+/* The size of an open file.  Another mount's change may have put other files in the place of the partitions' that are open here. */
 static uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
 {
 	struct wire_attr attr;
 	struct file *f = n->state;
-	uint64_t size = 0;
+	uint64_t size, generation;
 
 	*ret_err = node_attr(m, n, &attr);
 	if (*ret_err)
 		return 0;
 	size = le64_get(attr.size);
+	generation = le64_get(attr.generation);
+	if (atomic_load(&f->generation) != generation) {
+		bytes_refresh(f->bytes);
+		atomic_store(&f->generation, generation);
+	}
 	pthread_mutex_lock(&n->lock);
-	if (f && f->dirty)
+	if (f->dirty)
 		size = MAX(size, f->size);
 	pthread_mutex_unlock(&n->lock);
 	return size;
 }
 
+/* Our own change: what is open here, and what the kernel holds, stays right unless another mount's came in between. */
+static void file_changed(struct mount *m, struct node *n, struct file *f, const struct wire_attr *attr, uint64_t seq)
+{
+	uint64_t generation = le64_get(attr->generation), before = generation - 1;
+
+	node_set_attr(m, n, attr, seq);
+	node_wrote_generation(n, generation);
+	atomic_compare_exchange_strong(&f->generation, &before, generation);
+}
+
 static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
 {
 	struct wire_attr attr;
+	uint64_t size;
 	int err = node_attr(m, n, &attr);
 
 	if (err)
 		return err;
 	node_stat(&attr, ret);
-	node_busy_begin(n); /* n->state must stay while we look */
-	bool whole = (le32_get(attr.flags) & WIRE_ATTR_INLINE) != 0;
-	struct file *f = whole ? NULL : n->state;
-	uint64_t size;
-	if (whole && sidecar_size(n, &size))
-		ret->st_size = (off_t)size;
+	if (le32_get(attr.flags) & WIRE_ATTR_INLINE) {
+		if (sidecar_size(n, &size))
+			ret->st_size = (off_t)size;
+		return 0;
+	}
 	pthread_mutex_lock(&n->lock);
+	struct file *f = n->state;
 	if (f && f->dirty) {
 		ret->st_size = MAX(ret->st_size, (off_t)f->size);
 		ret->st_blocks = (blkcnt_t)div_up((uint64_t)ret->st_size, 512);
@@ -120,7 +142,6 @@ static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
 		ret->st_ctim = ret->st_mtim;
 	}
 	pthread_mutex_unlock(&n->lock);
-	node_busy_end(n);
 	return 0;
 }
 
@@ -149,8 +170,7 @@ static int file_flush_busy(struct mount *m, struct node *n, bool durable)
 		err = head_commit(m, n->ino, size, write_ns, &attr, &seq);
 		if (err)
 			return err;
-		node_set_attr(m, n, &attr, seq);
-		node_wrote_generation(n, le64_get(attr.generation));
+		file_changed(m, n, f, &attr, seq);
 		pthread_mutex_lock(&n->lock);
 		if (f->write_ns == write_ns && f->size == size)
 			f->dirty = false;
@@ -162,7 +182,9 @@ static int file_flush_busy(struct mount *m, struct node *n, bool durable)
 int file_settle(struct mount *m, struct node *n)
 {
 	node_busy_begin(n);
-	int err = n->n_open > 0 ? file_flush_busy(m, n, false) : 0;
+	int err = file_flush_busy(m, n, false);
+	if (!err)
+		err = sidecar_flush_busy(m, n);
 	node_busy_end(n);
 	return err;
 }
@@ -189,8 +211,7 @@ static int file_resize(struct mount *m, struct node *n, uint64_t size, const str
 	err = head_setattr(m, n->ino, change, &attr, &seq);
 	if (err)
 		return err;
-	node_set_attr(m, n, &attr, seq);
-	node_wrote_generation(n, le64_get(attr.generation));
+	file_changed(m, n, f, &attr, seq);
 	return 0;
 }
 
@@ -218,7 +239,7 @@ static int file_setattr(struct mount *m, struct node *n, struct handle *h, const
 		file_unuse(m, n);
 		return err;
 	}
-	if (change->valid & (WIRE_SET_MTIME | WIRE_SET_MTIME_NOW) && !is_inline(m, n, &err)) {
+	if (change->valid & (WIRE_SET_MTIME | WIRE_SET_MTIME_NOW)) {
 		err = file_settle(m, n); /* or the commit at close would overwrite the time that is being set */
 		if (err)
 			return err;
@@ -277,15 +298,14 @@ static int file_read(struct mount *m, struct handle *h, size_t size, uint64_t of
 	struct file *f = h->node->state;
 	struct segment segments[PIECES_MAX];
 	struct reason why = { "" };
-	size_t done, n;
+	size_t got = 0, n;
 	int err;
 	uint64_t end = file_size(m, h->node, &err);
 
 	if (err)
 		return err;
 	out->len = offset >= end ? 0 : MIN(size, end - offset);
-	n = file_cut(f, out->buf, out->len, offset, segments, &done);
-	out->len = done;
+	n = file_cut(f, out->buf, out->len, offset, segments, &got);
 	if (n == 1) {
 		err = bytes_read_fd(f->bytes, segments[0].partition, segments[0].offset, segments[0].len, &out->fd,
 				    &why);
@@ -296,6 +316,11 @@ static int file_read(struct mount *m, struct handle *h, size_t size, uint64_t of
 		out->fd = -1;
 	}
 	err = n ? bytes_read(f->bytes, segments, n, NULL, &why) : 0;
+	/* The kernel takes a short answer for the end of the file. */
+	for (size_t done = got; !err && done < out->len; done += got) {
+		n = file_cut(f, out->buf + done, out->len - done, offset + done, segments, &got);
+		err = bytes_read(f->bytes, segments, n, NULL, &why);
+	}
 	return err ? errors_add(m, h->node, -err, &why) : 0;
 }
 

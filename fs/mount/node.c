@@ -171,10 +171,20 @@ int node_of_view(struct mount *m, enum node_kind kind, uint64_t array_ino, struc
 	return 0;
 }
 
+static bool is_older(const struct wire_attr *a, const struct wire_attr *b)
+{
+	uint64_t x = le64_get(a->generation), y = le64_get(b->generation);
+
+	return x != y ? x < y : le64_get(a->ctime_ns) < le64_get(b->ctime_ns);
+}
+
 void node_set_attr(struct mount *m, struct node *n, const struct wire_attr *attr, uint64_t seq)
 {
 	pthread_mutex_lock(&n->lock);
-	if (seq == atomic_load(&m->inval_seq)) {
+	if (n->attr_valid && is_older(attr, &n->attr)) {
+		/* Overtaken by our own change; asked again in case it is the head's clock that was set back. */
+		n->attr_valid = false;
+	} else if (seq == atomic_load(&m->inval_seq)) {
 		n->attr = *attr;
 		n->attr_valid = true;
 	} else if (!n->attr_valid) {

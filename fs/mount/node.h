@@ -53,6 +53,10 @@ struct node {
 	bool busy;           /* someone opens, flushes or closes: wait for `idle` */
 	pthread_cond_t idle; /* busy was cleared */
 	void *state;         /* the kind's own, while open */
+	/* FILE: what sidecar.c keeps of one whose bytes the head holds, and for how many.  Apart from `state`: what was opened before it
+	 * took the name zarr.json goes on with its partitions to its last close. */
+	void *whole;
+	unsigned n_whole;
 };
 
 /* What open made; one per file descriptor description. */

@@ -17,41 +17,84 @@
 struct sidecar { /* guarded by node.lock */
 	char *text;
 	size_t len, cap;
+	uint64_t generation; /* not newer than the text */
 	bool dirty;
 };
+
+static int fetch(struct mount *m, struct node *n, struct sidecar *ret)
+{
+	struct wire_attr attr;
+	int err = node_attr(m, n, &attr);
+
+	if (!err)
+		err = head_inline_read(m, n->ino, &ret->text, &ret->len);
+	if (err)
+		return err;
+	ret->cap = ret->len;
+	ret->generation = le64_get(attr.generation);
+	return 0;
+}
 
 static int sidecar_load(struct mount *m, struct node *n)
 {
 	struct sidecar *s = calloc(1, sizeof(*s));
-	int err = s ? head_inline_read(m, n->ino, &s->text, &s->len) : -ENOMEM;
+	int err = s ? fetch(m, n, s) : -ENOMEM;
 
 	if (err) {
 		free(s);
 		return err;
 	}
-	s->cap = s->len;
-	n->state = s;
+	pthread_mutex_lock(&n->lock);
+	n->whole = s;
+	pthread_mutex_unlock(&n->lock);
 	return 0;
 }
 
 static void sidecar_unload(struct node *n)
 {
-	struct sidecar *s = n->state;
-
-	n->state = NULL;
+	pthread_mutex_lock(&n->lock);
+	struct sidecar *s = n->whole;
+	n->whole = NULL;
+	pthread_mutex_unlock(&n->lock);
 	free(s->text);
 	free(s);
 }
 
+/* Others hold it open here, but another mount may have written it since they came. */
+static int sidecar_reload(struct mount *m, struct node *n)
+{
+	struct sidecar *s = n->whole, fresh = { 0 };
+	struct wire_attr attr;
+	int err = node_attr(m, n, &attr);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&n->lock);
+	bool current = s->dirty || s->generation == le64_get(attr.generation);
+	pthread_mutex_unlock(&n->lock);
+	if (!current)
+		err = fetch(m, n, &fresh);
+	if (current || err)
+		return err;
+	pthread_mutex_lock(&n->lock);
+	if (!s->dirty) {
+		char *old = s->text;
+		*s = fresh;
+		fresh.text = old;
+	}
+	pthread_mutex_unlock(&n->lock);
+	free(fresh.text);
+	return 0;
+}
+
 static int sidecar_use(struct mount *m, struct node *n)
 {
-	int err = 0;
+	int err;
 
 	node_busy_begin(n);
-	if (n->n_open == 0)
-		err = sidecar_load(m, n);
+	err = n->n_whole == 0 ? sidecar_load(m, n) : sidecar_reload(m, n);
 	if (!err)
-		n->n_open++;
+		n->n_whole++;
 	node_busy_end(n);
 	return err;
 }
@@ -59,7 +102,7 @@ static int sidecar_use(struct mount *m, struct node *n)
 static void sidecar_unuse(struct node *n)
 {
 	node_busy_begin(n);
-	if (--n->n_open == 0)
+	if (--n->n_whole == 0)
 		sidecar_unload(n);
 	node_busy_end(n);
 }
@@ -97,15 +140,17 @@ static int sidecar_judged(struct mount *m, struct node *n)
 	return err;
 }
 
-static int sidecar_flush_busy(struct mount *m, struct node *n)
+int sidecar_flush_busy(struct mount *m, struct node *n)
 {
-	struct sidecar *s = n->state;
+	struct sidecar *s = n->whole;
 	struct wire_attr attr;
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	uint64_t seq;
 	int err;
 
+	if (!s)
+		return 0;
 	pthread_mutex_lock(&n->lock);
 	bool dirty = s->dirty;
 	len = s->len;
@@ -120,6 +165,8 @@ static int sidecar_flush_busy(struct mount *m, struct node *n)
 	err = text ? head_inline_write(m, n->ino, text, len, &attr, &seq) : -ENOMEM;
 	pthread_mutex_lock(&n->lock);
 	s->dirty |= err != 0;
+	if (!err)
+		s->generation = le64_get(attr.generation);
 	pthread_mutex_unlock(&n->lock);
 	if (err)
 		return err;
@@ -142,7 +189,7 @@ static int sidecar_setattr(struct mount *m, struct node *n, struct handle *h, co
 
 	if (err)
 		return err;
-	s = n->state;
+	s = n->whole;
 	pthread_mutex_lock(&n->lock);
 	err = change->size > ZARR_DOC_MAX ? -EFBIG : resize_locked(s, (size_t)change->size);
 	s->dirty |= !err;
@@ -163,7 +210,7 @@ static int sidecar_open(struct mount *m, struct node *n, struct handle *h, struc
 	h->direct_io = false;
 	h->keep_cache = false;
 	if (h->flags & O_TRUNC) {
-		struct sidecar *s = n->state;
+		struct sidecar *s = n->whole;
 		pthread_mutex_lock(&n->lock);
 		s->len = 0;
 		s->dirty = true;
@@ -174,7 +221,7 @@ static int sidecar_open(struct mount *m, struct node *n, struct handle *h, struc
 
 static int sidecar_read(struct mount *m, struct handle *h, size_t size, uint64_t offset, struct read_out *out)
 {
-	struct sidecar *s = h->node->state;
+	struct sidecar *s = h->node->whole;
 
 	(void)m;
 	pthread_mutex_lock(&h->node->lock);
@@ -187,7 +234,7 @@ static int sidecar_read(struct mount *m, struct handle *h, size_t size, uint64_t
 
 static int sidecar_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
 {
-	struct sidecar *s = h->node->state;
+	struct sidecar *s = h->node->whole;
 	int err = 0;
 
 	(void)m;
@@ -224,14 +271,13 @@ static void sidecar_release(struct mount *m, struct handle *h)
 
 bool sidecar_size(struct node *n, uint64_t *ret)
 {
-	struct sidecar *s = n->state;
-
-	if (!s)
-		return false;
 	pthread_mutex_lock(&n->lock);
-	*ret = s->len;
+	struct sidecar *s = n->whole;
+	bool dirty = s && s->dirty;
+	if (dirty)
+		*ret = s->len;
 	pthread_mutex_unlock(&n->lock);
-	return true;
+	return dirty;
 }
 
 const struct node_ops sidecar_ops = {
