@@ -161,6 +161,15 @@ static struct job *copy_job(const struct job *j)
 	return copy;
 }
 
+static struct pool *pool_of(const struct server *s, unsigned type)
+{
+	const struct module *m = s->modules[type];
+
+	if (m == &compute_module)
+		return s->daemon->reducers;
+	return m == &meta_module || m == &nodes_module ? s->daemon->namers : s->daemon->workers;
+}
+
 static int start_slow(struct conn *c, struct job *j, struct reason *why)
 {
 	struct job *copy = copy_job(j);
@@ -181,7 +190,7 @@ static int start_slow(struct conn *c, struct job *j, struct reason *why)
 		free(copy);
 		return err;
 	}
-	if (pool_add(c->server->daemon->workers, run_slow, copy) == 0)
+	if (pool_add(pool_of(c->server, copy->r.type), run_slow, copy) == 0)
 		return 0;
 	job_done(copy);
 	return reason_set(why, EBUSY, "too many requests are waiting on this node");
@@ -259,6 +268,8 @@ static int handle(struct conn *c, struct job *j)
 	if (j->r.type == WIRE_HELLO) {
 		err = say_hello(c, j, &why);
 	} else {
+		if (c->server->modules[j->r.type] == &meta_module)
+			atomic_store(&c->asks_names, true);
 		err = refuse(c, j, &why);
 		if (!err && j->handler->slow)
 			err = start_slow(c, j, &why);
@@ -284,6 +295,23 @@ static int grow_buffer(struct conn *c, size_t want)
 	c->buf = buf;
 	c->buf_bytes = want;
 	return 0;
+}
+
+/* A push must not wait long for a peer that does not read: then its session is given up. */
+int conn_push(struct conn *c, struct iovec *iov, int n_iov)
+{
+	struct timespec until;
+	int err;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += SERVER_PUSH_SECONDS;
+	if (pthread_mutex_timedlock(&c->send_lock, &until))
+		return -ETIMEDOUT;
+	transport_limit(c->transport, SERVER_PUSH_SECONDS * 1000, 0);
+	err = transport_send(c->transport, iov, n_iov, -1);
+	transport_limit(c->transport, SERVER_SEND_SECONDS * 1000, 0);
+	pthread_mutex_unlock(&c->send_lock);
+	return err;
 }
 
 static void pass_ack(struct conn *c, const struct wire_header *h)

@@ -162,10 +162,14 @@ static void pending_answered(struct inval *iv, uint64_t seq)
 	pthread_cond_broadcast(&iv->answered);
 }
 
-void inval_acked(struct inval *iv, uint64_t seq)
+void inval_acked(struct inval *iv, uint64_t seq, uint64_t session)
 {
+	const struct pending *p;
+
 	pthread_mutex_lock(&iv->lock);
-	pending_answered(iv, seq);
+	p = map_get(&iv->pending, seq);
+	if (p && p->session == session)
+		pending_answered(iv, seq);
 	pthread_mutex_unlock(&iv->lock);
 }
 
@@ -239,8 +243,11 @@ static size_t push_item(struct inval *iv, const struct inval_item *item, uint64_
 	pthread_mutex_unlock(&iv->lock);
 	for (size_t i = 0; i < n; i++) {
 		struct target *t = &(*ret)[i];
-		if (iv->ops->push(t->handle, t->seq, &body, item->name, item->name_bytes) < 0)
+		if (iv->ops->push(t->handle, t->seq, &body, item->name, item->name_bytes) < 0) {
+			/* It did not hear of this: what it has cached must go with its connections. */
+			iv->ops->cut(t->handle, "an invalidation could not be sent");
 			inval_session_end(iv, t->session);
+		}
 	}
 	return n;
 }
@@ -280,7 +287,7 @@ void inval_send(struct inval *iv, const struct inval_list *list, uint64_t origin
 	struct waiter w = { 0 };
 
 	for (size_t i = 0; i < list->n; i++) {
-		n[i] = push_item(iv, &list->items[i], origin, &w, &targets[i]);
+		n[i] = push_item(iv, &list->items[i], list->items[i].to_origin ? 0 : origin, &w, &targets[i]);
 		sent += n[i];
 	}
 	if (sent)

@@ -37,17 +37,18 @@ bool inval_held(struct inval *iv, uint64_t ino, uint64_t session);
 struct inval_item {
 	uint64_t ino, generation;
 	uint32_t flags; /* WIRE_INVAL_ */
+	bool to_origin; /* who asked is told as well: it could not know */
 	uint16_t name_bytes;
 	char name[SLAB_NAME_MAX];
 };
-#define INVAL_ITEMS_MAX 12
+#define INVAL_ITEMS_MAX 32
 struct inval_list {
 	size_t n;
 	struct inval_item items[INVAL_ITEMS_MAX];
 };
 
-/* Pushes to every holder but `origin`, and waits until all have answered; who does not within INVAL_WAIT_MS is cut off. */
+/* Pushes to every holder but `origin` (unless the item says so), and waits until all have answered; who does not within INVAL_WAIT_MS is cut off. */
 void inval_send(struct inval *iv, const struct inval_list *list, uint64_t origin);
-void inval_acked(struct inval *iv, uint64_t seq);
+void inval_acked(struct inval *iv, uint64_t seq, uint64_t session);
 
 #endif

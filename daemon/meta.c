@@ -187,11 +187,14 @@ void meta_session_gone(struct meta *m, uint64_t session)
 	while (mine && map_next(mine, &pos, &ino, &count)) {
 		struct meta_op op = { .m = m, .peer.session = session, .now = time_real_ns() };
 		struct inode in;
-		int err = meta_begin(m);
-		if (err)
-			continue;
+		int err;
+		pthread_mutex_lock(&m->lock);
 		while (opens_remove(m, session, ino))
 			;
+		pthread_mutex_unlock(&m->lock);
+		err = meta_begin(m);
+		if (err)
+			continue; /* an unlinked inode that is left is dropped at the next start */
 		if (inode_get(m, ino, &in) == 0)
 			err = inode_drop_if_unused(&op, &in);
 		if (meta_end(m, err) == 0 && op.reap)
@@ -213,9 +216,8 @@ static void meta_session_end(struct daemon *d, struct session *s)
 
 static void meta_push_acked(struct daemon *d, struct session *s, uint64_t seq)
 {
-	(void)s;
 	if (d->meta)
-		inval_acked(d->meta->inval, seq);
+		inval_acked(d->meta->inval, seq, session_number(s));
 }
 
 const struct module meta_module = { "meta", handlers, meta_session_end, meta_push_acked };

@@ -162,7 +162,7 @@ void meta_changed(struct meta_op *op, const struct inode *in, uint32_t flags)
 	struct inval_list *l = &op->changes;
 
 	for (size_t i = 0; i < l->n; i++)
-		if (l->items[i].ino == in->ino) {
+		if (l->items[i].ino == in->ino && !l->items[i].to_origin) {
 			l->items[i].flags |= flags;
 			l->items[i].generation = in->generation;
 			return;
@@ -171,6 +171,7 @@ void meta_changed(struct meta_op *op, const struct inode *in, uint32_t flags)
 	l->items[l->n].ino = in->ino;
 	l->items[l->n].generation = in->generation;
 	l->items[l->n].flags = flags;
+	l->items[l->n].to_origin = false;
 	l->items[l->n++].name_bytes = 0;
 }
 
@@ -184,6 +185,7 @@ void meta_entry_changed(struct meta_op *op, const struct inode *dir, struct meta
 	item->ino = dir->ino;
 	item->generation = dir->generation;
 	item->flags = WIRE_INVAL_ENTRY;
+	item->to_origin = false;
 	item->name_bytes = (uint16_t)name.len;
 	memcpy(item->name, name.text, name.len);
 }

@@ -63,8 +63,8 @@ uint64_t session_number(const struct session *s); /* unique in this daemon's lif
 const char *session_name(const struct session *s);
 enum wire_role session_role(const struct session *s);
 uint32_t session_node_id(const struct session *s);
-/* Sends an invalidation on the session's first connection; seq comes back in push_acked.  Never blocks longer than the socket's
- * send deadline (then the session is cut off).  -ENOTCONN when it is gone.  Hold no lock. */
+/* Sends an invalidation on the first of the session's connections that has asked for names; seq comes back in push_acked.  Blocks
+ * for two seconds at most.  -ENOTCONN when it could not be sent: the session is to be cut off.  Hold no lock. */
 int session_push(struct session *s, uint64_t seq, const struct wire_inval *inval, const void *name, size_t name_bytes);
 void session_cut(struct session *s, const char *reason); /* ends all its connections */
 

@@ -18,6 +18,7 @@
 #define SERVER_HANDSHAKES_MAX 64 /* connections that have not proved themselves */
 #define SERVER_HANDSHAKE_MS 5000
 #define SERVER_SEND_SECONDS 30 /* a peer that does not take its replies for so long is cut off */
+#define SERVER_PUSH_SECONDS 1  /* ... and one that does not take an invalidation for so long */
 #define SERVER_STACK_BYTES (512u << 10)
 
 struct session {
@@ -29,7 +30,7 @@ struct session {
 	char name[128];
 	atomic_uint refs;
 	LIST_ENTRY(session) link; /* server.lock */
-	TAILQ_HEAD(, conn) conns; /* server.lock; the first takes the pushes */
+	TAILQ_HEAD(, conn) conns; /* server.lock; the first that asks for names takes the pushes */
 };
 
 /* A request, and what the server needs to know of it.  On the conn's stack, or malloc'ed when it is slow. */
@@ -48,6 +49,7 @@ struct conn {
 	struct transport *transport;
 	struct session *session; /* set once, by HELLO */
 	atomic_uint refs;
+	atomic_bool asks_names; /* a mount's connections for data do not listen to invalidations */
 	pthread_mutex_t send_lock;
 	pthread_mutex_t lock; /* guards the two below */
 	pthread_cond_t idle;
@@ -84,6 +86,7 @@ extern const struct module *const server_modules[]; /* NULL-terminated */
 void conn_serve(struct server *s, struct transport *t);
 void conn_unref(struct conn *c);
 int conn_send(struct conn *c, struct iovec *iov, int n_iov, int fd);
+int conn_push(struct conn *c, struct iovec *iov, int n_iov); /* does not cut the connection when it fails */
 
 /* ---- session.c ---- */
 int session_join(struct conn *c, const struct wire_hello *hello, const void *name, size_t name_bytes);

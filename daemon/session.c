@@ -133,13 +133,15 @@ int session_push(struct session *session, uint64_t seq, const struct wire_inval 
 
 	pthread_mutex_lock(&s->lock);
 	struct conn *c = TAILQ_FIRST(&session->conns);
+	while (c && !atomic_load(&c->asks_names))
+		c = TAILQ_NEXT(c, of_session);
 	if (c)
 		atomic_fetch_add(&c->refs, 1);
 	pthread_mutex_unlock(&s->lock);
 	if (!c)
 		return -ENOTCONN;
 	wire_request(&h, WIRE_INVAL, seq, sizeof(*inval), name_bytes);
-	err = conn_send(c, iov, name_bytes ? 3 : 2, -1);
+	err = conn_push(c, iov, name_bytes ? 3 : 2);
 	conn_unref(c);
 	return err ? -ENOTCONN : 0;
 }

@@ -37,7 +37,7 @@ static struct {
 		char name[32];
 	} pushes[RIG_PUSHES];
 	size_t n;
-	uint64_t mute, cut;
+	uint64_t mute, deaf, cut; /* sessions that do not answer, cannot be reached, were cut off */
 } rig_seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static inline struct session *rig_ref(struct session *s)
@@ -53,6 +53,8 @@ static inline int rig_push(struct session *s, uint64_t seq, const struct wire_in
 {
 	uint64_t session = (uint64_t)(uintptr_t)s;
 
+	if (session == rig_seen.deaf)
+		return -ENOTCONN;
 	pthread_mutex_lock(&rig_seen.lock);
 	if (rig_seen.n < RIG_PUSHES) {
 		rig_seen.pushes[rig_seen.n].session = session;
@@ -61,8 +63,9 @@ static inline int rig_push(struct session *s, uint64_t seq, const struct wire_in
 		snprintf(rig_seen.pushes[rig_seen.n++].name, 32, "%.*s", (int)len, (const char *)name);
 	}
 	pthread_mutex_unlock(&rig_seen.lock);
+	inval_acked(rig_seen.inval, seq, session + 1); /* another's answer does not count */
 	if (session != rig_seen.mute)
-		inval_acked(rig_seen.inval, seq);
+		inval_acked(rig_seen.inval, seq, session);
 	return 0;
 }
 static inline void rig_cut(struct session *s, const char *reason)
