@@ -2,12 +2,14 @@
  *
  *   no array --array document--> array --same layout--> array, its object kept
  *                                  |----other layout--> array with a new object; the old one is orphaned
+ *                                  |----DEFINE----> array with a new object: its content is replaced
  *                                  |----group document, or zarr.json and c/ both gone--> no array
  *
  * An empty zarr.json changes nothing: it has just been created or truncated, and what it will say is still to come. */
 #include "meta_int.h"
 
 #include "nodes.h"
+#include "npy.h"
 
 #include <stdio.h>
 
@@ -101,20 +103,48 @@ static int new_object(struct meta_op *op, struct inode *dir, uint32_t near)
 	return layout_new(op->m, near, &dir->layout, op->why);
 }
 
-/* Fills a->doc (and npy, unless the caller gave one).  *ret_kept: partitions that the array has and keeps. */
-static int array_define(struct meta_op *op, struct inode *dir, struct array *a, uint32_t near, uint64_t *ret_kept)
+/* A plain `c` that was made before the directory became an array gives way to the array's own, unless it holds something.  Who
+ * made the array may well have looked it up. */
+static int replace_plain_chunkdir(struct meta_op *op, struct inode *dir)
+{
+	struct meta_name name = { "c", 1 };
+	struct inode plain;
+	uint64_t ino, id;
+	int err = dirent_get(op->m, dir->ino, name, &ino, &id);
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	err = inode_get(op->m, ino, &plain);
+	if (err || !S_ISDIR(plain.mode))
+		return err;
+	err = dir_empty(op->m, &plain);
+	if (!err)
+		err = dirent_del(op->m, dir->ino, id);
+	if (err)
+		return err == -ENOTEMPTY ? 0 : err;
+	meta_entry_changed(op, dir, name);
+	op->changes.items[op->changes.n - 1].to_origin = true;
+	dir->nlink--;
+	dir->flags |= WIRE_ATTR_CHUNKDIR;
+	return meta_unlink_inode(op, &plain);
+}
+
+/* Fills a->npy, unless the caller gave one.  keep: partitions of the same layout keep their meaning and stay. */
+static int array_define(struct meta_op *op, struct inode *dir, struct array *a, uint32_t near, bool keep)
 {
 	AUTO_ARRAY struct array old = { 0 };
 	bool same = false;
 	int err;
 
-	if (dir->flags & WIRE_ATTR_ARRAY) {
+	if (keep && dir->flags & WIRE_ATTR_ARRAY) {
 		err = array_load(op, dir, &old);
 		if (err)
 			return err;
 		same = zarr_same_layout(&old.zarr, &a->zarr);
 	}
 	err = same ? 0 : new_object(op, dir, near);
+	if (!err && !(dir->flags & WIRE_ATTR_ARRAY))
+		err = replace_plain_chunkdir(op, dir);
 	if (err)
 		return err;
 	if (same && !a->npy) {
@@ -122,7 +152,6 @@ static int array_define(struct meta_op *op, struct inode *dir, struct array *a, 
 		a->npy_bytes = old.npy_bytes;
 		old.npy = NULL;
 	}
-	*ret_kept = same ? old.zarr.grid.n_partitions : 0;
 	dir->flags |= WIRE_ATTR_ARRAY | WIRE_ATTR_SIDECAR;
 	return array_save(op, dir, a);
 }
@@ -164,7 +193,6 @@ int array_judge(struct meta_op *op, struct inode *dir, const void *doc, size_t l
 {
 	AUTO_ARRAY struct array a = { 0 };
 	enum zarr_node node;
-	uint64_t kept;
 	int err;
 
 	if (!len)
@@ -179,7 +207,7 @@ int array_judge(struct meta_op *op, struct inode *dir, const void *doc, size_t l
 		return -ENOMEM;
 	memcpy(a.doc, doc, len);
 	a.doc_bytes = len;
-	return array_define(op, dir, &a, op->peer.node_id, &kept);
+	return array_define(op, dir, &a, op->peer.node_id, true);
 }
 
 int array_check_name(struct meta_op *op, struct inode *in, struct meta_name name)
@@ -348,7 +376,7 @@ static int copy_payload(struct meta_op *op, const struct wire_define *body, stru
 	const void *npy = cursor_take(&c, le32_get(body->npy_bytes));
 	size_t len = le32_get(body->doc_bytes);
 
-	if (!npy || c.left != len)
+	if (!npy || c.left != len || le32_get(body->npy_bytes) > NPY_HEADER_MAX)
 		return reason_set(op->why, EINVAL, "DEFINE: the payload is not a header and a document");
 	a->npy_bytes = le32_get(body->npy_bytes);
 	a->npy = a->npy_bytes ? malloc(a->npy_bytes) : NULL;
@@ -368,7 +396,6 @@ int meta_op_define(struct meta_op *op)
 	AUTO_ARRAY struct array a = { 0 };
 	enum zarr_node node;
 	struct inode dir;
-	uint64_t kept;
 	int err = copy_payload(op, body, &a);
 
 	if (!err)
@@ -384,9 +411,9 @@ int meta_op_define(struct meta_op *op)
 	if (err)
 		return err;
 	dir.flags |= WIRE_ATTR_CHUNKDIR;
-	err = array_define(op, &dir, &a, le32_get(body->near_node), &kept);
+	err = array_define(op, &dir, &a, le32_get(body->near_node), false);
 	if (!err)
-		err = check_room(op, &dir, &a.zarr, a.zarr.grid.n_partitions - MIN(kept, a.zarr.grid.n_partitions));
+		err = check_room(op, &dir, &a.zarr, a.zarr.grid.n_partitions);
 	return err ? err : meta_reply_attr(op, &dir);
 }
 

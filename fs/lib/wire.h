@@ -298,7 +298,7 @@ struct wire_inline_write { /* payload: the whole new content.  Reply: wire_attr 
 } __attribute__((packed)); /* converts a partitioned file to an inline one */
 
 struct wire_define { /* makes `dir` the array that the document describes, and its zarr.json; payload: npy header, document.
-		      * An array with the same layout keeps its partitions, another layout drops them.  Reply: wire_attr of dir */
+		      * What an array held before is dropped: its content is replaced.  Reply: wire_attr of dir */
 	struct le64 dir;
 	struct le32 npy_bytes;
 	struct le32 doc_bytes;

@@ -148,7 +148,9 @@ static void test_define(struct rig *r)
 	CHECK(rig_open(r, d) == 0 && le32_get(r->op.reply.open.layout.npy_bytes) == 3 &&
 	      !memcmp(r->op.reply_payload + 4, "HDR", 3));
 	CHECK(rig_close(r, d) == 0);
-	CHECK(define(r, d, "HDR2", longer) == 0 && object_of(r, d) == object && doc_is(r, d, longer));
+	CHECK(define(r, d, "HDR2", longer) == 0 && object_of(r, d) != object && doc_is(r, d, longer));
+	CHECK(rig_orphans(r, object) == 1);
+	object = object_of(r, d);
 	CHECK(define(r, d, "", other) == 0 && object_of(r, d) != object && rig_orphans(r, object) == 1);
 	CHECK(define(r, d, "", huge) == -ENOSPC && strstr(r->why.text, "node 1") && doc_is(r, d, other));
 	rig_file(r, d, "notes");
@@ -206,6 +208,25 @@ static void test_pushes(struct rig *r)
 	meta_session_gone(r->d.meta, 3);
 }
 
+/* A plain c/ that was there before the zarr.json, and the mount that made both. */
+static void test_plain_chunkdir(struct rig *r)
+{
+	uint64_t d = rig_dir(r, META_ROOT, "copied"), c = rig_dir(r, d, "c");
+	uint64_t full = rig_dir(r, META_ROOT, "full"), kept = rig_dir(r, full, "c");
+	AUTO_FREE char *doc = doc_of(100, 10);
+
+	rig_dir(r, kept, "0");
+	CHECK(rig_lookup(r, d, "c") == (int64_t)c);
+	rig_seen.n = 0;
+	CHECK(rig_write(r, rig_file(r, d, "zarr.json"), doc) == 0);
+	CHECK(rig_pushed(1, d, "c") == WIRE_INVAL_ENTRY);
+	CHECK(rig_lookup(r, d, "c") == -ENOENT && rig_getattr(r, c) == -ESTALE);
+	CHECK(rig_getattr(r, d) == 0 && le32_get(rig_attr(r)->flags) == (ARRAY | WIRE_ATTR_CHUNKDIR));
+	CHECK(le32_get(rig_attr(r)->nlink) == 2);
+	CHECK(rig_write(r, rig_file(r, full, "zarr.json"), doc) == 0 && rig_lookup(r, full, "c") == (int64_t)kept);
+	CHECK(rig_getattr(r, full) == 0 && !(le32_get(rig_attr(r)->flags) & WIRE_ATTR_CHUNKDIR));
+}
+
 static void test_removed_while_open(struct rig *r)
 {
 	uint64_t d = rig_dir(r, META_ROOT, "bye"), f = rig_file(r, d, "zarr.json"), object;
@@ -230,6 +251,23 @@ static void test_orphan_rows(struct rig *r)
 	CHECK(meta_orphans(r->d.meta, 0, 64, again, &n_again) == 0 && n_again == n - 1);
 	CHECK(again[0].object == found[1].object && le32_get(again[0].nodes[0]) == 9);
 	CHECK(meta_orphans(r->d.meta, again[0].object, 64, again, &n_again) == 0 && n_again == n - 2);
+}
+
+/* A session that cannot be told of a change must lose its caches, however much else of it still works. */
+static void test_deaf(struct rig *r)
+{
+	uint64_t f = rig_file(r, META_ROOT, "heard"), g = rig_file(r, META_ROOT, "unasked");
+	struct wire_setattr body = { .ino = le64_of(f), .valid = le32_of(WIRE_SET_MODE), .mode = le32_of(0600) };
+
+	r->session = 4;
+	CHECK(rig_getattr(r, f) == 0 && rig_lookup(r, g, "x") == -ENOTDIR && rig_lookup(r, 999999, "x") == -ESTALE);
+	CHECK(!inval_held(r->d.meta->inval, g, 4) && !inval_held(r->d.meta->inval, 999999, 4));
+	r->session = 1;
+	rig_seen.deaf = 4;
+	rig_seen.cut = 0;
+	CHECK(rig_call(r, WIRE_SETATTR, &body, NULL, 0) == 0 && rig_seen.cut == 4);
+	CHECK(!inval_held(r->d.meta->inval, f, 4));
+	rig_seen.deaf = 0;
 }
 
 static void test_node_rows(struct rig *r)
@@ -262,7 +300,7 @@ int main(void)
 	static void (*const tests[])(
 		struct rig *) = { test_written,  test_renamed, test_chunkdir,           test_define,
 				  test_resize,   test_pushes,  test_removed_while_open, test_orphan_rows,
-				  test_node_rows };
+				  test_plain_chunkdir, test_deaf, test_node_rows };
 	struct rig r;
 
 	if (!rig_new(&r))
