@@ -41,6 +41,12 @@ static inline void bits_set(struct bits *b, uint64_t i)
 	b->words[i / 64] |= UINT64_C(1) << (i % 64);
 }
 
+static inline void bits_clear(struct bits *b, uint64_t i)
+{
+	if (i / 64 < b->n_words)
+		b->words[i / 64] &= ~(UINT64_C(1) << (i % 64));
+}
+
 static inline void bits_clear_all(struct bits *b)
 {
 	if (b->n_words)

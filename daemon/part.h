@@ -126,6 +126,8 @@ int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why);
 int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why);
 /* Checks the block that holds `offset` before a part of it is overwritten, so that damage is not sealed in. */
 int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why);
+/* Checks all blocks that were not written since the last seal, before somebody may write behind our back.  Keeps the lock. */
+int part_verify_clean_locked(struct part *p, int fd, struct reason *why);
 void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n);
 
 /* ---- store_dir.c: directories ---- */

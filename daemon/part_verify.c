@@ -172,6 +172,39 @@ int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, st
 	return err;
 }
 
+int part_verify_clean_locked(struct part *p, int fd, struct reason *why)
+{
+	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDONLY);
+	uint64_t first = 0, end = sums_blocks(p->bytes);
+	struct bits todo = { 0 };
+	size_t n, wrong;
+	int err = 0;
+
+	if (p->state == PART_MISSING || p->dirty_all || part_has_descriptors_locked(p))
+		return 0;
+	if (sum < 0)
+		return part_quarantine_locked(p, why, "its checksum file is gone");
+	if (p->state == PART_SEALED)
+		err = check_file_locked(p, fd, why);
+	if (!err && choose_blocks_locked(p, fd, 0, end, &todo) < 0)
+		err = reason_set(why, ENOMEM, "no memory to verify with");
+	for (uint64_t b = 0; !err && b < end; b++)
+		if (bits_get(&p->dirty, b))
+			bits_clear(&todo, b);
+	for (; !err && bits_next_run(&todo, &first, end, VERIFY_BLOCKS, &n); first += n) {
+		err = compare(p->store, fd, sum, p->bytes, first, n, &wrong);
+		if (err && err != -ENODATA)
+			err = part_fail(p, err, "read", why);
+		else if (err || wrong < n)
+			err = part_quarantine_locked(p, why, "block %llu: checksum mismatch",
+						     (unsigned long long)(first + (err ? 0 : wrong)));
+		for (size_t i = 0; !err && i < n; i++)
+			bits_set(&p->verified, first + i);
+	}
+	bits_fini(&todo);
+	return err;
+}
+
 int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why)
 {
 	uint64_t block = offset / SUMS_BLOCK_BYTES;

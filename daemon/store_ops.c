@@ -53,6 +53,17 @@ int store_read_fd(struct store *s, struct part_id id, uint64_t offset, uint64_t 
 
 /* ---- writing ---- */
 
+/* Who holds a descriptor writes parts of blocks; whether the rest of such a block is sound cannot be told afterwards. */
+static int verify_before_descriptor(struct part *p, struct reason *why)
+{
+	int err = part_check_good_locked(p, why);
+	AUTO_CLOSE int fd = err || p->state == PART_MISSING ? -1 : part_open_file(p, "", O_RDONLY);
+
+	if (err || p->state == PART_MISSING)
+		return err;
+	return fd < 0 ? part_fail(p, fd, "open", why) : part_verify_clean_locked(p, fd, why);
+}
+
 static int lease(struct part *p, const struct part_alloc *alloc, uint64_t session, bool descriptor, struct reason *why)
 {
 	int err = part_open_locked(p, alloc, why);
@@ -71,7 +82,9 @@ int store_write_fd(struct store *s, struct part_id id, const struct part_alloc *
 
 	if (err)
 		return err;
-	err = lease(p, alloc, session, true, why);
+	err = verify_before_descriptor(p, why);
+	if (!err)
+		err = lease(p, alloc, session, true, why);
 	if (!err) {
 		fd = part_open_file(p, "", O_RDWR);
 		if (fd < 0 || fstat(fd, &st) < 0)
