@@ -28,7 +28,7 @@ int meta_orphans(struct meta *m, uint64_t after, size_t max, struct orphan *ret,
 	err = list_locked(m, after, max, ret, ret_n);
 	db_done(m->db);
 	pthread_mutex_unlock(&m->lock);
-	return err;
+	return err || !*ret_n ? err : meta_sync(m);
 }
 
 static int update_one(struct meta *m, const struct orphan *o)

@@ -113,10 +113,10 @@ static bool reap_node(struct reaper *r, uint32_t id, struct orphan *orphans, siz
 
 	for (size_t i = 0; i < n; i++) {
 		drops[i].started = false;
-		if (node_at(&orphans[i], id) < orphans[i].n_nodes)
-			drop_start(r->nodes[id].client, &orphans[i], &drops[i]);
-		if (node_at(&orphans[i], id) < orphans[i].n_nodes && !drops[i].started)
-			ok = false;
+		if (!ok || node_at(&orphans[i], id) == orphans[i].n_nodes)
+			continue;
+		drop_start(r->nodes[id].client, &orphans[i], &drops[i]);
+		ok = drops[i].started; /* each attempt may take a whole timeout */
 	}
 	for (size_t i = 0; i < n; i++) {
 		int err = drops[i].started ? client_wait(r->nodes[id].client, &drops[i].call) : 0;
