@@ -229,6 +229,8 @@ int part_sync_locked(struct part *p, bool flush, struct reason *why)
 		err = sync_files(p, data, sum, names);
 		pthread_mutex_lock(&p->lock);
 	}
+	if (p->state == PART_MISSING) /* removed meanwhile, and its directory perhaps too */
+		return 0;
 	/* A seal in between has queued the partition again; what was written before us is on the disk. */
 	bool same = p->epoch == epoch;
 	if (!err && same)

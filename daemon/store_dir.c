@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#define DEAD_MAX (1u << 20) /* objects that are remembered as removed */
 #define DROP_BY_NAME_MAX 64 /* so few partitions are removed without reading the directory */
 
 static inline void cleanup_closedir(DIR **d)
@@ -329,9 +330,15 @@ static int drop_listed(struct store *s, uint64_t object, struct listing *l, stru
 	return err;
 }
 
+/* The head lets nobody in who does not know that the object is gone, but for a mount that has lost the head and not yet noticed;
+ * so the youngest dead are enough. */
 static int declare_dead(struct store *s, uint64_t object)
 {
 	pthread_mutex_lock(&s->lock);
+	if (map_count(&s->dead) >= DEAD_MAX) {
+		map_fini(&s->dead);
+		map_init(&s->dead);
+	}
 	int err = map_put(&s->dead, object, s);
 	pthread_mutex_unlock(&s->lock);
 	return err;
