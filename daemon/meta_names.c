@@ -101,14 +101,17 @@ int meta_op_lookup(struct meta_op *op)
 
 	if (err)
 		return err;
-	meta_hold(op, parent);
 	rc = db_run(op->m->db, SQL_LOOKUP, db_int(parent), db_bytes(name.text, name.len));
 	if (rc == 1) {
+		meta_hold(op, parent);
 		inode_row(op->m, SQL_LOOKUP, 0, &in);
 		return meta_reply_attr(op, &in);
 	}
 	err = rc < 0 ? rc : inode_dir(op->m, parent, &in);
-	return err ? err : -ENOENT;
+	if (err)
+		return err;
+	meta_hold(op, parent); /* that the name is missing is cached too */
+	return -ENOENT;
 }
 
 int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, struct inode *in)
@@ -195,7 +198,7 @@ int meta_op_make(struct meta_op *op)
 {
 	const struct wire_make *body = op->body;
 	struct cursor c = { op->payload, op->payload_bytes };
-	struct inode dir, in = { .mode = le32_get(body->mode), .uid = le32_get(body->uid), .gid = le32_get(body->gid) };
+	struct inode dir, in = { .mode = le32_get(body->mode) & (S_IFMT | 07777), .uid = le32_get(body->uid), .gid = le32_get(body->gid) };
 	uint64_t ino, id;
 	struct meta_name name = { 0 };
 	int err = meta_take_name(op, &c, le32_get(body->name_bytes), &name);
