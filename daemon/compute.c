@@ -4,13 +4,13 @@
  *
  * Each unit is opened, verified and read by itself, so that one large partition uses all cores and a hundred thousand
  * small ones never need more descriptors than there are workers.  Large units are read where they are, in a mapping that turns a fault into
- * an error: measured with one thread on cached files, two to three times as fast as pread.  Small ones, for which making a mapping
- * costs more than copying, are read with pread into a buffer that stays in the second-level cache.  Memory: workers x (buffer + state).
+ * an error and that lasts for a while; small ones with pread into a buffer that stays in the second-level cache.  Memory: workers x
+ * (buffer + state), and the page tables of what is mapped.
  */
 #include "daemon.h"
 #include "grid.h"
 #include "io.h"
-#include "mapping.h"
+#include "mapcache.h"
 #include "question.h"
 #include "server.h"
 #include "store.h"
@@ -23,7 +23,7 @@
 
 #define COMPUTE_UNIT_BYTES (UINT64_C(4) << 20)
 #define COMPUTE_BUFFER_BYTES (UINT64_C(256) << 10)
-#define COMPUTE_MAP_BYTES (UINT64_C(256) << 10) /* units from here on are mapped */
+#define COMPUTE_MAP_BYTES (UINT64_C(256) << 10) /* units from here on are mapped: below, copying is cheaper */
 #define COMPUTE_GAP_BYTES 65536                 /* padding between runs up to here is read along */
 
 struct unit {
@@ -155,7 +155,6 @@ static int load(struct worker *w, int fd, struct window *win, uint64_t offset, u
 	if (err || got < len)
 		return err ? err : -ENODATA;
 	*win = (struct window){ offset, got };
-	w->bytes_read += got;
 	return 0;
 }
 
@@ -209,23 +208,21 @@ static void feed_mapped_runs(void *arg)
 
 	for (uint64_t i = 0; i < mu->u->n_runs; i++) {
 		unit_run(x, mu->u, i, &run);
-		reduce_update(&x->spec, mu->w->state,
-			      mu->mapping->base + (run.partition_elem * x->z.grid.item_bytes - mu->mapping->offset),
+		reduce_update(&x->spec, mu->w->state, mu->mapping->base + run.partition_elem * x->z.grid.item_bytes,
 			      run.n_elems, run.elem);
 	}
 }
 
-static int feed_mapped(struct worker *w, const struct unit *u, int fd, uint64_t from, uint64_t end)
+static int feed_mapped(struct worker *w, const struct unit *u, int fd)
 {
-	struct mapping mapping;
-	struct mapped_unit mu = { w, u, &mapping };
-	int err = mapping_open(fd, from, end - from, &mapping);
+	struct mapcache *cache = w->x->d->mapcache;
+	struct mapped_unit mu = { .w = w, .u = u };
+	int err = mapcache_get(cache, fd, &mu.mapping);
 
 	if (err)
 		return err;
-	err = mapping_read(&mapping, feed_mapped_runs, &mu);
-	mapping_close(&mapping);
-	w->bytes_read += end - from;
+	err = mapping_read(mu.mapping, feed_mapped_runs, &mu);
+	mapcache_put(cache, mu.mapping);
 	return err;
 }
 
@@ -251,9 +248,9 @@ static int run_unit(struct worker *w, const struct unit *u, struct reason *why)
 	if (file.bytes < end)
 		err = -ENODATA;
 	else
-		err = end - from >= COMPUTE_MAP_BYTES ? feed_mapped(w, u, file.fd, from, end)
-						      : feed_file(w, u, file.fd, end);
+		err = end - from >= COMPUTE_MAP_BYTES ? feed_mapped(w, u, file.fd) : feed_file(w, u, file.fd, end);
 	close(file.fd);
+	w->bytes_read += end - from;
 	w->partitions += u->first;
 	if (err == -ENODATA)
 		return reason_set(why, EIO, "object %" PRIu64 " partition %" PRIu64 ": shorter than the array's chunk",

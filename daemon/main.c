@@ -2,7 +2,7 @@
 #include "daemon.h"
 #include "io.h"
 #include "log.h"
-#include "mapping.h"
+#include "mapcache.h"
 #include "meta.h"
 #include "nodes.h"
 #include "notify.h"
@@ -120,6 +120,13 @@ static int read_identity(struct daemon *d, struct reason *why)
 	return err ? err : uuid_new(&d->incarnation);
 }
 
+static uint64_t memory_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
 static int make_pools(struct daemon *d)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -129,7 +136,9 @@ static int make_pools(struct daemon *d)
 		err = pool_new(WORKERS, WORKERS_QUEUE, &d->namers);
 	if (!err)
 		err = pool_new(REDUCERS, WORKERS_QUEUE, &d->reducers);
-	return err ? err : pool_new(cores > 0 ? (size_t)cores : 1, WORKERS_QUEUE, &d->cores);
+	if (!err)
+		err = pool_new(cores > 0 ? (size_t)cores : 1, WORKERS_QUEUE, &d->cores);
+	return err ? err : mapcache_new(memory_bytes() / 2, &d->mapcache);
 }
 
 /* A port that was left to the system is kept, so that a restart is found at the same address. */
@@ -176,6 +185,7 @@ static void tear_down(struct daemon *d)
 	server_free(d->server);
 	nodes_free(d->nodes);
 	pool_free(d->reducers);
+	mapcache_free(d->mapcache);
 	pool_free(d->namers);
 	pool_free(d->workers);
 	store_close(d->store);

@@ -32,7 +32,7 @@ int mapping_open(int fd, uint64_t offset, uint64_t len, struct mapping *ret)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), before = offset % page;
 	size_t pages_len = (size_t)(len + before);
-	void *start = mmap(NULL, pages_len, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, (off_t)(offset - before));
+	void *start = mmap(NULL, pages_len, PROT_READ, MAP_SHARED, fd, (off_t)(offset - before));
 
 	if (start == MAP_FAILED)
 		return -errno;
