@@ -298,9 +298,9 @@ static void test_node_rows(struct rig *r)
 int main(void)
 {
 	static void (*const tests[])(
-		struct rig *) = { test_written,  test_renamed, test_chunkdir,           test_define,
-				  test_resize,   test_pushes,  test_removed_while_open, test_orphan_rows,
-				  test_plain_chunkdir, test_deaf, test_node_rows };
+		struct rig *) = { test_written,        test_renamed, test_chunkdir,           test_define,
+				  test_resize,         test_pushes,  test_removed_while_open, test_orphan_rows,
+				  test_plain_chunkdir, test_deaf,    test_node_rows };
 	struct rig r;
 
 	if (!rig_new(&r))

@@ -358,6 +358,33 @@ static void test_leases(void)
 	store_close(s);
 }
 
+/* Whoever gets a descriptor may write a part of any block, and what it seals must not bless damage in the rest of it. */
+static void test_damage_before_descriptor(void)
+{
+	struct part_id ids[] = { fresh(), fresh(), fresh() };
+	struct store *s = open_store();
+	struct part_file f;
+
+	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+		make(s, ids[i], 1);
+	store_close(s);
+	flip(ids[0], "", 2 * BLOCK + 5);
+	flip(ids[1], "", 2 * BLOCK + 5);
+	flip(ids[2], "", 7);
+	s = open_store();
+	CHECK(store_write_fd(s, ids[0], &whole, 11, &f, &why) == -EIO);
+	check_bad(s, ids[0], "block 2: checksum mismatch");
+	CHECK(put(s, ids[1], 12, BLOCK, 0, 2) == 0 && store_write_fd(s, ids[1], &whole, 11, &f, &why) == -EIO);
+	check_bad(s, ids[1], "block 2: checksum mismatch");
+	store_session_end(s, 12);
+	CHECK(put(s, ids[2], 12, BLOCK, 0, 2) == 0 && store_write_fd(s, ids[2], &whole, 11, &f, &why) == 0);
+	close(f.fd);
+	store_session_end(s, 12);
+	store_session_end(s, 11);
+	CHECK(holds(s, ids[2], BLOCK, 0, 2));
+	store_close(s);
+}
+
 static void test_grow_and_truncate(void)
 {
 	struct store *s = open_store();
@@ -583,6 +610,7 @@ int main(int argc, char **argv)
 	CHECK(pool_new(2, 64, &cores) == 0);
 	test_write_seal_reopen();
 	test_corruption();
+	test_damage_before_descriptor();
 	test_missing_and_cut();
 	test_damage_while_running();
 	test_unclean();
