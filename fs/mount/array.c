@@ -250,38 +250,81 @@ static struct array_view *view_ref(struct array_view *v)
 	return v;
 }
 
+/* False when another thread was faster: a second view that does not share the first one's bytes would not know what is dirty. */
+static bool install(struct mount *m, struct array *a, struct array_view *before, struct array_view *fresh, uint64_t seq)
+{
+	pthread_mutex_lock(&a->lock);
+	bool first = a->now == before;
+	if (first) {
+		a->now = view_ref(fresh);
+		if (seq == atomic_load(&m->inval_seq))
+			a->stale = false;
+	}
+	pthread_mutex_unlock(&a->lock);
+	if (first)
+		array_view_unref(before); /* the array's reference */
+	return first;
+}
+
 int array_view(struct mount *m, struct array *a, struct array_view **ret)
 {
-	struct array_view *before, *fresh = NULL, *old;
+	struct array_view *before, *fresh = NULL;
 	uint64_t seq;
-	bool stale;
+	bool stale, installed;
 	int err;
 
-	pthread_mutex_lock(&a->lock);
-	before = view_ref(a->now);
-	stale = a->stale;
-	pthread_mutex_unlock(&a->lock);
-	if (!stale) {
-		*ret = before;
-		return 0;
-	}
-	err = view_fetch(m, a->ino, before, &fresh, &seq);
-	array_view_unref(before);
-	if (err)
-		return err;
-	pthread_mutex_lock(&a->lock);
-	old = a->now;
-	a->now = view_ref(fresh);
-	if (seq == atomic_load(&m->inval_seq))
-		a->stale = false;
-	pthread_mutex_unlock(&a->lock);
-	if (old) {
+	do {
+		pthread_mutex_lock(&a->lock);
+		before = view_ref(a->now);
+		stale = a->stale;
+		pthread_mutex_unlock(&a->lock);
+		if (!stale) {
+			*ret = before;
+			return 0;
+		}
+		err = view_fetch(m, a->ino, before, &fresh, &seq);
+		if (err) {
+			array_view_unref(before);
+			return err;
+		}
 		bytes_refresh(fresh->bytes);
-		array_view_unref(old);
-		head_close(m, a->ino);
-	}
+		installed = install(m, a, before, fresh, seq);
+		if (!installed)
+			array_view_unref(fresh);
+		if (!installed || before)
+			head_close(m, a->ino);
+		array_view_unref(before);
+	} while (!installed);
 	*ret = fresh;
 	return 0;
+}
+
+static bool in_use(struct array *a)
+{
+	pthread_mutex_lock(&a->lock);
+	bool yes = a->now != NULL;
+	pthread_mutex_unlock(&a->lock);
+	return yes;
+}
+
+void array_each(struct mount *m, void (*fn)(struct mount *m, struct array *a))
+{
+	struct array **arrays;
+	size_t n = 0, pos = 0;
+	uint64_t key;
+	void *value;
+
+	pthread_mutex_lock(&m->table_lock);
+	arrays = calloc(map_count(&m->arrays) + 1, sizeof(*arrays));
+	while (arrays && map_next(&m->arrays, &pos, &key, &value))
+		arrays[n++] = array_ref(value);
+	pthread_mutex_unlock(&m->table_lock);
+	for (size_t i = 0; i < n; i++) {
+		if (in_use(arrays[i]))
+			fn(m, arrays[i]);
+		array_unref(m, arrays[i]);
+	}
+	free(arrays);
 }
 
 void array_invalidate(struct mount *m, uint64_t dir_ino)

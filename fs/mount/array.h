@@ -43,12 +43,15 @@ void array_unref(struct mount *m, struct array *a);
 /* The current state; fetched from the head when it may be out of date.  -ENOENT: no longer an array. */
 int array_view(struct mount *m, struct array *a, struct array_view **ret);
 void array_view_unref(struct array_view *v);
+/* Those that are held open at the head; with no lock held. */
+void array_each(struct mount *m, void (*fn)(struct mount *m, struct array *a));
 void array_invalidate(struct mount *m, uint64_t dir_ino); /* by inval.c and after our own changes */
 
 /* Reads and writes of the array's C-order bytes (`data`): splits into runs and goes to bytes.  offset + len <= data_bytes for reads;
  * writes may go past the end of a native array of rank >= 1 (an append; the shape follows in array_flush). */
 int array_read(struct array_view *v, char *buf, size_t len, uint64_t offset, struct cancel *cancel, struct reason *why);
 int array_write(struct array_view *v, const char *buf, size_t len, uint64_t offset, struct reason *why);
+bool array_dirty(struct array *a); /* something was written here and not flushed; asks nobody */
 /* Seals, grows the shape over what was appended, raises the generation.  durable: fsync. */
 int array_flush(struct mount *m, struct array *a, bool durable, struct reason *why);
 int array_resize_bytes(struct mount *m, struct array *a, uint64_t data_bytes,

@@ -78,6 +78,25 @@ uint64_t array_size(struct array *a, const struct array_view *v)
 	return size;
 }
 
+bool array_dirty(struct array *a)
+{
+	pthread_mutex_lock(&a->lock);
+	const struct array_view *v = a->now;
+	bool dirty = v && (bytes_dirty(v->bytes) || a->pending_bytes > v->data_bytes);
+	pthread_mutex_unlock(&a->lock);
+	return dirty;
+}
+
+/* Once the head has answered for it: an answer that got lost is asked for again with the next flush. */
+static void forget_pending(struct mount *m, struct array *a, uint64_t pending)
+{
+	array_invalidate(m, a->ino);
+	pthread_mutex_lock(&a->lock);
+	if (a->pending_bytes == pending)
+		a->pending_bytes = 0;
+	pthread_mutex_unlock(&a->lock);
+}
+
 /* The rows that were appended become part of the shape.  A last row that is not whole is refused, and left out. */
 static int grow_shape(struct mount *m, struct array *a, const struct array_view *v, struct reason *why)
 {
@@ -87,13 +106,12 @@ static int grow_shape(struct mount *m, struct array *a, const struct array_view 
 
 	pthread_mutex_lock(&a->lock);
 	pending = a->pending_bytes;
-	a->pending_bytes = 0;
 	pthread_mutex_unlock(&a->lock);
-	if (pending <= v->data_bytes)
-		return 0;
-	if (pending / v->row_bytes > v->zarr.grid.shape[0])
+	if (pending > v->data_bytes && pending / v->row_bytes > v->zarr.grid.shape[0])
 		err = head_resize(m, a->ino, pending / v->row_bytes, true, &attr, &seq);
-	if (!err && pending % v->row_bytes)
+	if (err != -EIO && err != -ETIMEDOUT)
+		forget_pending(m, a, pending);
+	if (!err && pending > v->data_bytes && pending % v->row_bytes)
 		err = reason_set(why, EINVAL,
 				 "the data ends in the middle of a row: %llu bytes of %llu; that row is left out",
 				 (unsigned long long)(pending % v->row_bytes), (unsigned long long)v->row_bytes);
@@ -118,6 +136,8 @@ int array_flush(struct mount *m, struct array *a, bool durable, struct reason *w
 		grown = grow_shape(m, a, v, why);
 	if (!err && dirty)
 		err = head_commit(m, a->ino, 0, 0, &attr, &seq);
+	if (err && dirty)
+		bytes_uncommitted(v->bytes);
 	if (!err && durable)
 		err = head_metasync(m);
 	if (dirty || grows)

@@ -54,6 +54,11 @@ bool bytes_dirty(struct bytes *b)
 	return atomic_load(&b->written);
 }
 
+void bytes_uncommitted(struct bytes *b)
+{
+	atomic_store(&b->written, true);
+}
+
 void bytes_fill(const struct layout *l, char *buf, size_t len, uint64_t offset)
 {
 	size_t n = le32_get(l->alloc.fill_bytes), done;

@@ -42,7 +42,8 @@ int bytes_write(struct bytes *b, const struct segment *segments, size_t n, struc
 /* Ends all write leases of this mount on the object.  durable: data, sums and every earlier seal of the object on all its nodes are on the disk when
  * it returns.  The first failure is returned, after trying the others. */
 int bytes_seal(struct bytes *b, bool durable, struct reason *why);
-bool bytes_dirty(struct bytes *b); /* written since the last seal */
+bool bytes_dirty(struct bytes *b);       /* written since the last seal */
+void bytes_uncommitted(struct bytes *b); /* the head does not know of the last seal: it counts as dirty */
 /* Drops descriptors that may be out of date (the partition may have been replaced). */
 void bytes_refresh(struct bytes *b);
 

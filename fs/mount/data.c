@@ -57,14 +57,10 @@ static int data_flush_as(struct mount *m, struct node *n, bool durable)
 	struct array *a = node_array(n);
 	struct reason why = { "" };
 	struct array_view *v;
-	bool dirty;
-	int err = a ? array_view(m, a, &v) : 0;
+	bool dirty = a && array_dirty(a);
+	int err;
 
-	if (!a || err)
-		return err;
-	dirty = bytes_dirty(v->bytes) || array_size(a, v) > v->data_bytes;
-	array_view_unref(v);
-	if (!dirty && !durable)
+	if (!dirty && !(a && durable))
 		return 0;
 	err = array_flush(m, a, durable, &why);
 	if (dirty)

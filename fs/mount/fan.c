@@ -9,6 +9,7 @@ struct fan {
 	struct mount *m;
 	struct fan_call *calls;
 	size_t n;
+	bool may_stop;        /* a question of the user's, not worth an unmount's waiting */
 	pthread_mutex_t lock; /* guards stop, and live of the calls */
 	bool stop;            /* all that is live was cancelled, and what starts will be */
 };
@@ -207,6 +208,8 @@ static void settle_all(struct fan *f, bool all_or_none, int *ret_err, size_t *re
 			continue;
 		}
 		unsigned ms = SLICE_MS;
+		if (f->may_stop && atomic_load(&f->m->stopping))
+			stop_all(f);
 		for (size_t i = first; i < f->n; i++) {
 			if (over[i])
 				continue;
@@ -227,7 +230,7 @@ static void settle_all(struct fan *f, bool all_or_none, int *ret_err, size_t *re
 int fan_run(struct mount *m, struct fan_call *calls, size_t n, bool all_or_none, struct cancel *cancel,
 	    size_t *ret_failed)
 {
-	struct fan f = { .m = m, .calls = calls, .n = n };
+	struct fan f = { .m = m, .calls = calls, .n = n, .may_stop = cancel != NULL };
 	AUTO_FREE bool *over = calloc(n + 1, sizeof(*over));
 	size_t failed = 0;
 	int err = 0;

@@ -85,6 +85,42 @@ static void file_unuse(struct mount *m, struct node *n)
 	node_busy_end(n);
 }
 
+static size_t open_files(struct mount *m, struct node ***ret)
+{
+	struct node **nodes;
+	size_t n = 0, pos = 0;
+	uint64_t key;
+	void *value;
+
+	pthread_mutex_lock(&m->table_lock);
+	nodes = calloc(map_count(&m->nodes) + 1, sizeof(*nodes));
+	while (nodes && map_next(&m->nodes, &pos, &key, &value)) {
+		struct node *node = value;
+		pthread_mutex_lock(&node->lock);
+		if (node->kind == NODE_FILE && node->state)
+			nodes[n++] = node_ref(node);
+		pthread_mutex_unlock(&node->lock);
+	}
+	pthread_mutex_unlock(&m->table_lock);
+	*ret = nodes;
+	return n;
+}
+
+void file_reopen_all(struct mount *m)
+{
+	struct node **nodes;
+	size_t n = open_files(m, &nodes);
+
+	for (size_t i = 0; i < n; i++) {
+		node_busy_begin(nodes[i]);
+		if (nodes[i]->state)
+			head_reopen(m, nodes[i]->ino);
+		node_busy_end(nodes[i]);
+		node_unref(m, nodes[i]);
+	}
+	free(nodes);
+}
+
 /* The size of an open file.  Another mount's change may have put other files in the place of the partitions' that are open here. */
 static uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
 {

@@ -2,7 +2,11 @@
 #include "bytes.h"
 #include "errors.h"
 
+#include <poll.h>
 #include <stdio.h>
+
+#define RETRY_MS 50
+#define TRIES_MAX 1000
 
 /* Errors that are plain answers about names; everything else is worth a line in .slabfs/errors. */
 static bool is_plain_answer(int err)
@@ -16,6 +20,7 @@ static bool is_plain_answer(int err)
 	case EISDIR:
 	case ERANGE:
 	case ENAMETOOLONG:
+	case EBADF: /* closed after the head was started anew */
 		return true;
 	default:
 		return false;
@@ -63,12 +68,27 @@ static bool is_repeatable(unsigned type)
 	}
 }
 
+/* A head that is being started again is waited for; one that has been away for longer than a timeout is not. */
+static bool may_come_back(struct mount *m)
+{
+	uint64_t lost_ns;
+
+	poll(NULL, 0, RETRY_MS);
+	lost_ns = atomic_load(&m->head_lost_ns);
+	return !atomic_load(&m->stopping) &&
+	       (lost_ns == 0 || time_mono_ns() - lost_ns < m->options.timeout_ms * UINT64_C(1000000));
+}
+
 static int head_call(struct mount *m, struct call *call)
 {
 	struct call again = *call;
 	int err = client_call(cluster_head(m->cluster), call);
 
-	if (err == -ECONNRESET && is_repeatable(call->type)) {
+	for (int tries = 0;
+	     tries < TRIES_MAX && (err == -ECONNREFUSED || (err == -ECONNRESET && is_repeatable(call->type)));
+	     tries++) {
+		if (call->type == WIRE_CLOSE || !may_come_back(m))
+			break;
 		*call = again;
 		err = client_call(cluster_head(m->cluster), call);
 	}
@@ -263,6 +283,16 @@ int head_open(struct mount *m, uint64_t ino, struct wire_open_reply *ret, char *
 
 	*ret_seq = atomic_load(&m->inval_seq);
 	return head_fetch(m, WIRE_OPEN, &body, sizeof(body), NULL, ret, ret_payload, ret_len);
+}
+
+void head_reopen(struct mount *m, uint64_t ino)
+{
+	struct wire_open_reply reply;
+	AUTO_FREE char *payload = NULL;
+	uint64_t seq;
+	size_t len;
+
+	head_open(m, ino, &reply, &payload, &len, &seq);
 }
 
 void head_close(struct mount *m, uint64_t ino)

@@ -1,5 +1,7 @@
 #include "inval.h"
 #include "array.h"
+#include "file.h"
+#include "head.h"
 #include "log.h"
 
 #include <stdlib.h>
@@ -8,9 +10,9 @@
 #define INVAL_THREADS 2
 #define INVAL_WAIT_MS 1000
 
-enum job_kind { JOB_NODES, JOB_ENTRY };
+enum job_kind { JOB_NODES, JOB_ENTRY, JOB_REOPEN };
 
-/* One thing to tell the kernel.  Nodes and entries have queues (and threads) of their own: an entry may wait long. */
+/* One thing to tell the kernel (or, once it is back, the head).  Nodes have a queue and a thread of their own: the others may wait long. */
 struct job {
 	struct job *next;
 	enum job_kind kind;
@@ -45,6 +47,12 @@ static void job_free(struct mount *m, struct job *j)
 	free(j);
 }
 
+/* A head that was started anew, or has given us up, counts no opens of ours. */
+static void array_reopen(struct mount *m, struct array *a)
+{
+	head_reopen(m, a->ino);
+}
+
 static void job_run(struct inval *v, struct job *j)
 {
 	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
@@ -52,6 +60,10 @@ static void job_run(struct inval *v, struct job *j)
 			v->kernel.entry(v->kernel.arg, j->nodes[i], j->name);
 		else
 			v->kernel.node(v->kernel.arg, j->nodes[i], j->data);
+	}
+	if (j->kind == JOB_REOPEN) {
+		file_reopen_all(v->m);
+		array_each(v->m, array_reopen);
 	}
 	if (j->push_id)
 		client_push_done(cluster_head(v->m->cluster), j->push_id);
@@ -169,7 +181,7 @@ void inval_free(struct inval *v)
 /* False: too late, the job is freed. */
 static bool job_add(struct inval *v, struct job *j)
 {
-	unsigned queue = j->kind == JOB_ENTRY;
+	unsigned queue = j->kind != JOB_NODES;
 	bool stop;
 
 	j->next = NULL;
@@ -294,6 +306,16 @@ void inval_all(struct mount *m)
 	j = nodes_job(m, 0, NULL, true, 0);
 	if (j)
 		job_add(m->inval, j);
+}
+
+void inval_reopen(struct mount *m)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return;
+	j->kind = JOB_REOPEN;
+	job_add(m->inval, j);
 }
 
 static void deadline_in(unsigned ms, struct timespec *ret)

@@ -31,6 +31,8 @@ void inval_free(struct inval *v);
 void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes);
 /* The head was lost: nothing that is cached can be trusted. */
 void inval_all(struct mount *m);
+/* The head is back: what is open here is to be open there again.  Done by a thread of inval's. */
+void inval_reopen(struct mount *m);
 /* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
 void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
 /* This mount replaced what `name` in the directory is: the kernel's entry is old.  wait: at most a second; not where the kernel holds the

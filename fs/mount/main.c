@@ -273,8 +273,11 @@ static void on_state(void *arg, bool up, const struct wire_hello_reply *hello)
 	struct mount *m = arg;
 
 	(void)hello;
+	atomic_store(&m->head_lost_ns, up ? 0 : time_mono_ns());
 	log_info(up ? "the head answers" : "the head is lost; nothing cached is trusted until it is back");
 	inval_all(m);
+	if (up)
+		inval_reopen(m);
 }
 
 static int read_identity(struct program *p, struct reason *why)
@@ -387,6 +390,7 @@ static void finish(struct program *p)
 {
 	struct mount *m = &p->mount;
 
+	atomic_store(&m->stopping, true);
 	pool_free(m->slow);
 	inval_stop(m->inval);
 	free_nodes(m);

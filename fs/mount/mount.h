@@ -57,6 +57,9 @@ struct mount {
 	_Atomic uint64_t inval_seq;
 	struct inval *inval;
 
+	_Atomic uint64_t head_lost_ns; /* monotonic; 0: the head answers, or never has */
+	_Atomic bool stopping;         /* unmounted: questions under compute/ are given up */
+
 	_Atomic uint64_t n_reductions; /* questions under compute/ that the nodes were asked */
 };
 
