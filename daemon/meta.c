@@ -50,6 +50,7 @@ static const struct meta_row rows[WIRE_TYPE_END] = {
 	[WIRE_CHUNKDIR] = { META_WRITE, meta_op_chunkdir },
 };
 
+/* Durable at once: after a power cut the head must not give an object number again under which a node still has partitions. */
 static int reserve_ids(struct meta *m)
 {
 	int err;
@@ -57,6 +58,8 @@ static int reserve_ids(struct meta *m)
 	if (m->next_id + IDS_MAX_USED <= m->id_limit)
 		return 0;
 	err = db_run(m->db, SQL_COUNTER_SET, db_int(m->next_id + IDS_RESERVED));
+	if (!err)
+		err = db_sync(m->db);
 	if (!err)
 		m->id_limit = m->next_id + IDS_RESERVED;
 	return err;
