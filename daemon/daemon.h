@@ -18,10 +18,10 @@ struct daemon {
 	char address[300];       /* HOST:PORT at which others reach us, port resolved */
 	uint64_t started_ns;     /* monotonic */
 	/* Slow requests.  Three pools, so that neither long reductions nor slow disks hold up names. */
-	struct pool *workers;  /* of partitions, and of the daemon itself */
-	struct pool *namers;   /* of metadata and of nodes; NULL but on the head */
-	struct pool *reducers; /* reductions: each keeps all cores busy, so a few at a time are enough */
-	struct pool *cores;    /* one thread a core: reductions, checksums (pool_each) */
+	struct pool *workers;      /* of partitions, and of the daemon itself */
+	struct pool *namers;       /* of metadata and of nodes; NULL but on the head */
+	struct pool *reducers;     /* reductions: each keeps all cores busy, so a few at a time are enough */
+	struct pool *cores;        /* one thread a core: reductions, checksums (pool_each) */
 	struct mapcache *mapcache; /* partition files that reductions read in place */
 	struct store *store;
 	struct meta *meta;   /* the head's, else NULL */

@@ -7,9 +7,14 @@
 #include "map.h"
 #include "server.h"
 
-struct holders { /* of one inode: numbers of sessions */
+struct holder {
+	uint64_t session : 63;
+	uint64_t told : 1; /* of a change since it last asked */
+};
+
+struct holders { /* of one inode */
 	uint32_t n, cap;
-	uint64_t sessions[];
+	struct holder at[];
 };
 
 struct waiter {
@@ -76,11 +81,13 @@ static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
 	struct holders *h = map_get(&iv->inodes, ino);
 
 	for (uint32_t i = 0; h && i < h->n; i++)
-		if (h->sessions[i] == session)
+		if (h->at[i].session == session) {
+			h->at[i].told = false;
 			return true;
+		}
 	if (!h || h->n == h->cap) {
 		uint32_t cap = h ? h->cap * 2 : 1;
-		struct holders *bigger = realloc(h, sizeof(*h) + cap * sizeof(h->sessions[0]));
+		struct holders *bigger = realloc(h, sizeof(*h) + cap * sizeof(h->at[0]));
 		if (!bigger)
 			return false;
 		if (!h)
@@ -92,7 +99,7 @@ static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
 			return false;
 		}
 	}
-	h->sessions[h->n++] = session;
+	h->at[h->n++] = (struct holder){ .session = session };
 	return true;
 }
 
@@ -116,10 +123,18 @@ void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session
 static void holders_remove(struct holders *h, uint64_t session)
 {
 	for (uint32_t i = 0; i < h->n; i++)
-		if (h->sessions[i] == session) {
-			h->sessions[i] = h->sessions[--h->n];
+		if (h->at[i].session == session) {
+			h->at[i] = h->at[--h->n];
 			return;
 		}
+}
+
+static void drop_if_empty(struct inval *iv, uint64_t ino, struct holders *h)
+{
+	if (h->n)
+		return;
+	map_del(&iv->inodes, ino);
+	free(h);
 }
 
 void inval_forget(struct inval *iv, uint64_t ino, uint64_t session)
@@ -130,11 +145,33 @@ void inval_forget(struct inval *iv, uint64_t ino, uint64_t session)
 	h = map_get(&iv->inodes, ino);
 	if (h) {
 		holders_remove(h, session);
-		if (!h->n) {
-			map_del(&iv->inodes, ino);
-			free(h);
-		}
+		drop_if_empty(iv, ino, h);
 	}
+	pthread_mutex_unlock(&iv->lock);
+}
+
+void inval_gone(struct inval *iv, uint64_t ino)
+{
+	pthread_mutex_lock(&iv->lock);
+	free(map_del(&iv->inodes, ino));
+	pthread_mutex_unlock(&iv->lock);
+}
+
+void inval_forget_told(struct inval *iv, uint64_t ino, bool (*keeps)(void *arg, uint64_t ino, uint64_t session),
+		       void *arg)
+{
+	struct holders *h;
+
+	pthread_mutex_lock(&iv->lock);
+	h = map_get(&iv->inodes, ino);
+	for (uint32_t i = 0; h && i < h->n;) {
+		if (h->at[i].told && !keeps(arg, ino, h->at[i].session))
+			h->at[i] = h->at[--h->n];
+		else
+			i++;
+	}
+	if (h)
+		drop_if_empty(iv, ino, h);
 	pthread_mutex_unlock(&iv->lock);
 }
 
@@ -146,7 +183,7 @@ bool inval_held(struct inval *iv, uint64_t ino, uint64_t session)
 	pthread_mutex_lock(&iv->lock);
 	h = map_get(&iv->inodes, ino);
 	for (uint32_t i = 0; h && i < h->n; i++)
-		held = held || h->sessions[i] == session;
+		held = held || h->at[i].session == session;
 	pthread_mutex_unlock(&iv->lock);
 	return held;
 }
@@ -183,12 +220,8 @@ void inval_session_end(struct inval *iv, uint64_t session)
 	pthread_mutex_lock(&iv->lock);
 	handle = map_del(&iv->sessions, session);
 	while (handle && map_next(&iv->inodes, &pos, &key, &value)) {
-		struct holders *h = value;
-		holders_remove(h, session);
-		if (!h->n) {
-			map_del(&iv->inodes, key);
-			free(h);
-		}
+		holders_remove(value, session);
+		drop_if_empty(iv, key, value);
 	}
 	for (pos = 0; map_next(&iv->pending, &pos, &key, &value);)
 		if (((struct pending *)value)->session == session)
@@ -207,15 +240,16 @@ struct target {
 static size_t targets_locked(struct inval *iv, uint64_t ino, uint64_t origin, struct waiter *w, struct target **ret)
 {
 	struct holders *h = map_get(&iv->inodes, ino);
-	struct target *t = h && (h->n > 1 || h->sessions[0] != origin) ? calloc(h->n, sizeof(*t)) : NULL;
+	struct target *t = h && (h->n > 1 || h->at[0].session != origin) ? calloc(h->n, sizeof(*t)) : NULL;
 	size_t n = 0;
 
 	for (uint32_t i = 0; t && i < h->n; i++) {
-		struct session *handle = map_get(&iv->sessions, h->sessions[i]);
+		struct session *handle = map_get(&iv->sessions, h->at[i].session);
 		struct pending *p;
-		if (h->sessions[i] == origin || !handle)
+		if (h->at[i].session == origin || !handle)
 			continue;
-		t[n] = (struct target){ iv->ops->ref(handle), h->sessions[i], iv->next_seq++ };
+		h->at[i].told = true;
+		t[n] = (struct target){ iv->ops->ref(handle), h->at[i].session, iv->next_seq++ };
 		p = malloc(sizeof(*p));
 		if (p) {
 			*p = (struct pending){ w, t[n].session };

@@ -1,6 +1,7 @@
 /* inval.h - which sessions cache which inodes, and telling them that something changed.
  *
- * A session holds an inode from the reply that named it until it forgets it or ends.  inval_hold is called under the lock under
+ * A session holds an inode from the reply that named it until it forgets it or ends, the inode is gone, or the session was told of a
+ * change and has not asked since.  inval_hold is called under the lock under
  * which the attributes were read (meta.lock), so that a change is either in the reply or pushed.  inval_send is called with no
  * lock held, after the change was committed.  Thread-safe.
  */
@@ -31,12 +32,18 @@ void inval_free(struct inval *iv);
 void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle);
 void inval_forget(struct inval *iv, uint64_t ino, uint64_t session);
 void inval_session_end(struct inval *iv, uint64_t session);
+void inval_gone(struct inval *iv, uint64_t ino); /* there is no such inode any more */
+/* Forgets the holders that were told of a change and have not asked since, but for those that `keeps` names.  Called under the lock
+ * under which inval_hold is. */
+void inval_forget_told(struct inval *iv, uint64_t ino, bool (*keeps)(void *arg, uint64_t ino, uint64_t session),
+		       void *arg);
 bool inval_held(struct inval *iv, uint64_t ino, uint64_t session);
 
 /* What one operation changed. */
 struct inval_item {
 	uint64_t ino, generation;
 	uint32_t flags; /* WIRE_INVAL_ */
+	bool is_dir;
 	bool to_origin; /* who asked is told as well: it could not know */
 	uint16_t name_bytes;
 	char name[SLAB_NAME_MAX];

@@ -88,6 +88,29 @@ int meta_end(struct meta *m, int err)
 	return err;
 }
 
+static bool has_open(void *arg, uint64_t ino, uint64_t session)
+{
+	const struct meta *m = arg;
+	const struct map *mine = map_get(&m->sessions, session);
+
+	return mine && map_get(mine, ino);
+}
+
+/* Who was told of a change to a file asks again before it caches anything of it, unless it has the file open: then its pages come back
+ * without a word to the head.  A directory's names are held on to, for each is told by itself. */
+static void forget_holders(struct meta_op *op)
+{
+	struct meta *m = op->m;
+
+	for (size_t i = 0; i < op->n_gone; i++)
+		inval_gone(m->inval, op->gone[i]);
+	pthread_mutex_lock(&m->lock);
+	for (size_t i = 0; i < op->changes.n; i++)
+		if (!op->changes.items[i].is_dir)
+			inval_forget_told(m->inval, op->changes.items[i].ino, has_open, m);
+	pthread_mutex_unlock(&m->lock);
+}
+
 static int run_write(struct meta_op *op, meta_fn *run)
 {
 	struct meta *m = op->m;
@@ -101,6 +124,7 @@ static int run_write(struct meta_op *op, meta_fn *run)
 	if (op->reap)
 		reaper_wake(m->reaper);
 	inval_send(m->inval, &op->changes, op->peer.session);
+	forget_holders(op);
 	return 0;
 }
 
@@ -121,7 +145,7 @@ int meta_execute(struct meta_op *op)
 	int err;
 
 	op->now = time_real_ns();
-	op->changes.n = 0;
+	op->changes.n = op->n_gone = 0;
 	op->reap = false;
 	op->reply_payload = NULL;
 	op->reply_payload_bytes = 0;
@@ -200,7 +224,10 @@ void meta_session_gone(struct meta *m, uint64_t session)
 			continue; /* an unlinked inode that is left is dropped at the next start */
 		if (inode_get(m, ino, &in) == 0)
 			err = inode_drop_if_unused(&op, &in);
-		if (meta_end(m, err) == 0 && op.reap)
+		if (meta_end(m, err) < 0)
+			continue;
+		forget_holders(&op);
+		if (op.reap)
 			reaper_wake(m->reaper);
 	}
 	pthread_mutex_lock(&m->lock);

@@ -89,6 +89,8 @@ static int inode_delete(struct meta_op *op, const struct inode *in)
 	struct meta *m = op->m;
 	int err = 0;
 
+	assert(op->n_gone < META_GONE_MAX);
+	op->gone[op->n_gone++] = in->ino;
 	if (S_ISDIR(in->mode) && in->flags & WIRE_ATTR_ARRAY)
 		err = db_run(m->db, SQL_ARRAY_DEL, db_int(in->ino));
 	if (!err && in->object)
@@ -171,6 +173,7 @@ void meta_changed(struct meta_op *op, const struct inode *in, uint32_t flags)
 	l->items[l->n].ino = in->ino;
 	l->items[l->n].generation = in->generation;
 	l->items[l->n].flags = flags;
+	l->items[l->n].is_dir = S_ISDIR(in->mode);
 	l->items[l->n].to_origin = false;
 	l->items[l->n++].name_bytes = 0;
 }
@@ -185,6 +188,7 @@ void meta_entry_changed(struct meta_op *op, const struct inode *dir, struct meta
 	item->ino = dir->ino;
 	item->generation = dir->generation;
 	item->flags = WIRE_INVAL_ENTRY;
+	item->is_dir = true;
 	item->to_origin = false;
 	item->name_bytes = (uint16_t)name.len;
 	memcpy(item->name, name.text, name.len);

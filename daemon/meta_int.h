@@ -21,6 +21,7 @@
 #define META_FORMAT 1
 #define META_ROOT 1
 #define META_PARTITION_BYTES (UINT64_C(64) << 20)
+#define META_GONE_MAX 16 /* inodes that one operation can delete */
 #define META_ZARR_NAME "zarr.json"
 
 enum meta_sql {
@@ -113,7 +114,9 @@ struct meta_op {
 
 	uint64_t now;
 	struct inval_list changes;
-	bool reap; /* orphans were added */
+	bool reap;                    /* orphans were added */
+	uint64_t gone[META_GONE_MAX]; /* inodes that were deleted */
+	size_t n_gone;
 
 	union {
 		struct wire_attr attr;

@@ -198,7 +198,9 @@ int meta_op_make(struct meta_op *op)
 {
 	const struct wire_make *body = op->body;
 	struct cursor c = { op->payload, op->payload_bytes };
-	struct inode dir, in = { .mode = le32_get(body->mode) & (S_IFMT | 07777), .uid = le32_get(body->uid), .gid = le32_get(body->gid) };
+	struct inode dir, in = { .mode = le32_get(body->mode) & (S_IFMT | 07777),
+				 .uid = le32_get(body->uid),
+				 .gid = le32_get(body->gid) };
 	uint64_t ino, id;
 	struct meta_name name = { 0 };
 	int err = meta_take_name(op, &c, le32_get(body->name_bytes), &name);

@@ -300,6 +300,28 @@ static void test_pushes(struct rig *r)
 	CHECK(!inval_held(r->d.meta->inval, d, 3));
 }
 
+/* Who holds what does not grow for ever: the told who do not ask, and inodes that are gone, are forgotten. */
+static void test_holders(struct rig *r)
+{
+	uint64_t f = rig_file(r, META_ROOT, "told"), g = rig_file(r, META_ROOT, "open");
+	struct wire_commit commit_f = { .ino = le64_of(f) }, commit_g = { .ino = le64_of(g) };
+
+	r->session = 3;
+	CHECK(rig_getattr(r, f) == 0 && rig_open(r, g) == 0 && rig_getattr(r, META_ROOT) == 0);
+	r->session = 1;
+	CHECK(rig_call(r, WIRE_COMMIT, &commit_f, NULL, 0) == 0 && rig_call(r, WIRE_COMMIT, &commit_g, NULL, 0) == 0);
+	CHECK(!inval_held(r->d.meta->inval, f, 3));
+	CHECK(inval_held(r->d.meta->inval, g, 3) && inval_held(r->d.meta->inval, META_ROOT, 3));
+	CHECK(inval_held(r->d.meta->inval, f, 1));
+	r->session = 3;
+	CHECK(rig_getattr(r, f) == 0 && inval_held(r->d.meta->inval, f, 3));
+	CHECK(rig_close(r, g) == 0);
+	r->session = 1;
+	CHECK(rig_unlink(r, WIRE_UNLINK, META_ROOT, "told") == 0 && rig_unlink(r, WIRE_UNLINK, META_ROOT, "open") == 0);
+	CHECK(!inval_held(r->d.meta->inval, f, 1) && !inval_held(r->d.meta->inval, g, 3));
+	meta_session_gone(r->d.meta, 3);
+}
+
 struct racer {
 	struct rig *rig;
 	uint64_t session;
@@ -393,7 +415,8 @@ int main(int argc, char **argv)
 {
 	static void (*const tests[])(struct rig *) = { test_make,          test_setgid,  test_symlink, test_links,
 						       test_rename,        test_readdir, test_xattr,   test_commit,
-						       test_open_unlinked, test_restart, test_pushes,  test_threads };
+						       test_open_unlinked, test_restart, test_pushes,  test_holders,
+						       test_threads };
 	struct rig r;
 
 	if (!rig_new(&r))
