@@ -1,5 +1,6 @@
 /* dir.c - directories that the head holds.  One with an array record also shows c/ and, when named, the views. */
 #include "array.h"
+#include "bytes.h"
 #include "chunk.h"
 #include "data.h"
 #include "dir.h"
@@ -129,6 +130,34 @@ static int dir_is_empty(struct mount *m, struct node *dir, bool *ret)
 	return err;
 }
 
+/* c: a directory, or the only partition's file in an array of rank 0. */
+static int make_top(struct mount *m, struct node *dir, const struct wire_attr *now, const struct make *what,
+		    struct node **ret)
+{
+	bool exists = le32_get(now->flags) & WIRE_ATTR_CHUNKDIR;
+	struct wire_attr attr;
+	struct node *top;
+	uint64_t seq;
+	int err = chunk_lookup_top(m, dir->ino, &top);
+
+	if (err)
+		return err;
+	if (top->kind == NODE_CHUNK ? !S_ISREG(what->mode) || (exists && what->excl) : !S_ISDIR(what->mode) || exists)
+		err = -EEXIST;
+	if (!err && !exists) {
+		err = head_chunkdir(m, dir->ino, true, &attr, &seq);
+		if (!err)
+			node_set_attr(m, dir, &attr, seq);
+		if (!err && top->kind == NODE_CHUNK)
+			err = chunk_start_fresh(top);
+	}
+	if (err)
+		node_unref(m, top);
+	else
+		*ret = top;
+	return err;
+}
+
 static int dir_make(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret)
 {
 	struct wire_attr attr;
@@ -140,15 +169,8 @@ static int dir_make(struct mount *m, struct node *dir, const char *name, const s
 		return err;
 	if (dir_view_exists(&attr, name) || (dir == m->root && !strcmp(name, CONTROL_NAME)))
 		return -EEXIST;
-	if (node_is_array(&attr) && !strcmp(name, "c")) {
-		if (!S_ISDIR(what->mode) || (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR))
-			return -EEXIST;
-		err = head_chunkdir(m, dir->ino, true, &attr, &seq);
-		if (err)
-			return err;
-		node_set_attr(m, dir, &attr, seq);
-		return chunk_lookup_top(m, dir->ino, ret);
-	}
+	if (node_is_array(&attr) && !strcmp(name, "c"))
+		return make_top(m, dir, &attr, what, ret);
 	if (S_ISREG(what->mode) && !strcmp(name, "data.npy") && !node_is_array(&attr)) {
 		err = dir_is_empty(m, dir, &empty);
 		if (err)
@@ -184,6 +206,34 @@ void node_removed(struct mount *m, const struct wire_attr *now)
 	node_unref(m, n);
 }
 
+/* The file c of an array of rank 0: its partition goes, then the name. */
+static int unlink_top(struct mount *m, struct node *dir)
+{
+	struct reason why = { "" };
+	struct wire_attr attr;
+	struct array_view *v;
+	struct node *top;
+	uint64_t seq;
+	int err = chunk_lookup_top(m, dir->ino, &top);
+
+	if (err)
+		return err;
+	err = top->kind == NODE_CHUNK ? array_view(m, top->array, &v) : -EISDIR;
+	if (!err) {
+		err = bytes_drop(v->bytes, 0, 1, &why);
+		array_view_unref(v);
+		err = err ? errors_add(m, top, -err, &why) : 0;
+	}
+	node_unref(m, top);
+	if (!err)
+		err = head_chunkdir(m, dir->ino, false, &attr, &seq);
+	if (err)
+		return err;
+	dir_changed(m, dir);
+	inval_siblings(m, dir->ino, NULL);
+	return 0;
+}
+
 static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 {
 	struct wire_attr attr;
@@ -193,6 +243,8 @@ static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 		return err;
 	if (dir_view_exists(&attr, name))
 		return strcmp(name, "compute") ? -EPERM : -EISDIR;
+	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR))
+		return unlink_top(m, dir);
 	err = head_unlink(m, dir->ino, name, &attr);
 	if (err)
 		return err;
