@@ -284,6 +284,21 @@ def test_sqlite(spot, elsewhere):
     assert cl.run("sqlite3", elsewhere[1] / "t.db", "pragma integrity_check; select count(*) from t;", check=0).stdout == "ok\n2000\n"
 
 
+def test_foreign_attributes_cost_nothing(elsewhere, cluster3):
+    path, mount = elsewhere[1] / "f", cluster3.mounts[1]
+    with open(path, "wb", buffering=0) as f:
+        for name in ["system.posix_acl_access", "security.capability"]:
+            with cl.expect_errno(errno.EOPNOTSUPP):
+                os.setxattr(path, name, b"x")
+            with cl.expect_errno(errno.ENODATA, errno.EOPNOTSUPP):
+                os.getxattr(path, name)
+        f.write(b"x")
+        before = mount.bytes_received()
+        for _ in range(300):
+            os.pwrite(f.fileno(), b"y", 0)  # through a descriptor: the file was made near the mount
+        assert mount.bytes_received() - before < 300 * 40
+
+
 def test_inode_numbers_are_stable(fresh):
     c = fresh(2, fixed_ports=True, mounts=2)
     (c.mounts[0].path / "d").mkdir()

@@ -232,6 +232,13 @@ static bool holds_xattrs(const struct node *n)
 	return n->kind == NODE_DIR || n->kind == NODE_FILE || n->kind == NODE_OTHER;
 }
 
+/* The kernel asks for security.capability before each write, and ls for system.posix_acl_access of each file.  There are none of
+ * either: what could not be enforced is not kept. */
+static bool is_foreign(const char *name)
+{
+	return !strncmp(name, "security.", 9) || !strncmp(name, "system.", 7);
+}
+
 static void reply_sized(fuse_req_t req, const char *value, size_t len, size_t size)
 {
 	if (size == 0)
@@ -247,7 +254,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 	AUTO_FREE char *value = NULL;
 	struct node *n = ops_node(req, id);
 	size_t len = 0;
-	int err = holds_xattrs(n) ? head_getxattr(ops_mount_of(req), n->ino, name, &value, &len) : -ENODATA;
+	int err = holds_xattrs(n) && !is_foreign(name) ? head_getxattr(ops_mount_of(req), n->ino, name, &value, &len)
+						       : -ENODATA;
 
 	if (err)
 		ops_reply_err(req, err);
@@ -272,7 +280,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const c
 {
 	struct node *n = ops_node(req, id);
 
-	ops_reply_err(req, holds_xattrs(n)
+	ops_reply_err(req, holds_xattrs(n) && !is_foreign(name)
 				   ? head_setxattr(ops_mount_of(req), n->ino, name, value, size, (unsigned)flags)
 				   : -EOPNOTSUPP);
 }
