@@ -111,14 +111,27 @@ static void forget_holders(struct meta_op *op)
 	pthread_mutex_unlock(&m->lock);
 }
 
+static bool makes_room(unsigned type)
+{
+	return type == WIRE_UNLINK || type == WIRE_RMDIR || type == WIRE_RENAME || type == WIRE_SETATTR;
+}
+
+static int run_transaction(struct meta_op *op, meta_fn *run)
+{
+	int err = meta_begin(op->m);
+
+	op->changes.n = op->n_gone = 0;
+	op->reap = false;
+	return err ? err : meta_end(op->m, run(op));
+}
+
 static int run_write(struct meta_op *op, meta_fn *run)
 {
 	struct meta *m = op->m;
-	int err = meta_begin(m);
+	int err = run_transaction(op, run);
 
-	if (err)
-		return err;
-	err = meta_end(m, run(op));
+	if (err == -ENOSPC && makes_room(op->type) && meta_reserve_give(m))
+		err = run_transaction(op, run);
 	if (err)
 		return err;
 	if (op->reap)
@@ -341,6 +354,8 @@ int meta_open(struct daemon *d, struct meta **ret, struct reason *why)
 		err = load(m, why);
 	if (!err)
 		err = add_self(m, why);
+	if (!err)
+		meta_reserve_take(m);
 	if (err) {
 		meta_close(m);
 		return err;

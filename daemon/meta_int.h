@@ -149,6 +149,10 @@ void meta_session_gone(struct meta *m, uint64_t session);
 int meta_open_db(struct meta *m, const char *path, struct reason *why);
 int meta_sync(struct meta *m); /* everything acknowledged before is durable; concurrent callers share one fsync */
 
+/* meta_reserve.c */
+void meta_reserve_take(struct meta *m); /* as far as there is room */
+bool meta_reserve_give(struct meta *m); /* to those who make room; false: it was given already */
+
 /* Transactions outside of a message. */
 int meta_begin(struct meta *m); /* takes the lock */
 int meta_end(struct meta *m, int err);

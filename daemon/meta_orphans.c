@@ -51,5 +51,8 @@ int meta_orphans_update(struct meta *m, const struct orphan *orphans, size_t n)
 	/* A new layout takes an id, of which a transaction has only so many; few nodes are down at once, so layouts repeat. */
 	for (size_t i = 0; !err && i < n; i++)
 		err = update_one(m, &orphans[i]);
-	return meta_end(m, err);
+	err = meta_end(m, err);
+	if (!err)
+		meta_reserve_take(m); /* their bytes are free */
+	return err;
 }
