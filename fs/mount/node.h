@@ -98,6 +98,7 @@ struct emit {
 	bool (*fn)(void *arg, const char *name, uint64_t ino, uint32_t mode, const struct wire_attr *attr,
 		   uint64_t next_cookie);
 	void *arg;
+	size_t room; /* bytes of the head's entries that fit, roughly: more would be asked for again with the next page */
 };
 
 /* Told when the request was interrupted: cancel what is in flight. */

@@ -6,6 +6,8 @@
 /* A page of entries on its way to the kernel.  Cookies: 1 and 2 are "." and "..", those of the node follow. */
 enum { COOKIE_SELF = 1, COOKIE_PARENT = 2, COOKIE_NODE = 2 };
 
+#define WIRE_PER_PLAIN 4 /* an entry of the head's is about so many times as long as a plain one of the kernel's */
+
 struct page {
 	fuse_req_t req;
 	struct node *dir;
@@ -60,7 +62,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t coo
 	struct mount *m = ops_mount_of(req);
 	struct node *dir = ops_node(req, id);
 	struct page p = { .req = req, .dir = dir, .plus = plus, .size = size, .seq = atomic_load(&m->inval_seq) };
-	struct emit emit = { page_emit, &p };
+	struct emit emit = { page_emit, &p, plus ? size : WIRE_PER_PLAIN * size };
 	bool room = true;
 	int err = 0;
 
