@@ -23,6 +23,19 @@ struct place {
 	uint64_t partition;
 };
 
+/* Whether c is not a directory but the only partition's file, as in an array of rank 0. */
+static int only_partition(struct mount *m, struct node *dir, bool *ret)
+{
+	struct node *top;
+	int err = chunk_lookup_top(m, dir->ino, &top);
+
+	if (err)
+		return err;
+	*ret = top->kind == NODE_CHUNK;
+	node_unref(m, top);
+	return 0;
+}
+
 static int place_of(struct mount *m, struct node *dir, const char *name, struct place *ret)
 {
 	struct wire_attr attr;
@@ -43,6 +56,11 @@ static int place_of(struct mount *m, struct node *dir, const char *name, struct 
 	err = node_attr(m, dir, &attr);
 	if (err)
 		return err;
+	if (node_is_array(&attr) && !strcmp(name, "c")) {
+		err = only_partition(m, dir, &ret->is_partition);
+		if (err || ret->is_partition)
+			return err;
+	}
 	if (dir_view_exists(&attr, name) ||
 	    (node_is_array(&attr) && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR) && !strcmp(name, "c")))
 		return -EXDEV;
@@ -120,6 +138,20 @@ static int rename_at_head(struct mount *m, const struct place *from, const struc
 	return err;
 }
 
+/* `n` becomes the partition that `to` names. */
+static int take_file(struct mount *m, struct node *n, const struct place *to, bool link)
+{
+	struct node *top = NULL;
+	int err = to->dir->kind == NODE_DIR ? chunk_lookup_top(m, to->dir->ino, &top) : 0;
+
+	if (!err)
+		err = chunk_take_file(m, n, top ? top : to->dir, to->partition, link);
+	if (!err && top)
+		dir_changed(m, to->dir);
+	node_unref(m, top);
+	return err;
+}
+
 /* mv c/1/0.4f2a.partial c/1/0: the partition takes over the file's bytes, then the name goes. */
 static int rename_to_partition(struct mount *m, const struct place *from, const struct place *to, struct node *n,
 			       const char *new_name, unsigned flags)
@@ -137,7 +169,7 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 			return -EEXIST;
 		}
 	}
-	err = chunk_take_file(m, n, to->dir, to->partition, false);
+	err = take_file(m, n, to, false);
 	if (!err)
 		err = head_unlink(m, from->parent, from->name, &attr);
 	if (!err) {
@@ -189,7 +221,7 @@ int names_link(struct mount *m, struct node *n, struct node *dir, const char *na
 			node_unref(m, existing);
 			return -EEXIST;
 		}
-		err = chunk_take_file(m, n, dir, to.partition, true);
+		err = take_file(m, n, &to, true);
 		return err ? err : dir->ops->lookup(m, dir, name, ret);
 	}
 	if (!strcmp(to.name, SIDECAR_NAME))
