@@ -297,13 +297,12 @@ int main(int argc, char **argv)
 	struct daemon d = { .store_fd = -1, .started_ns = time_mono_ns() };
 	struct reason why = { "" };
 	sigset_t signals;
-	char *store;
+	static char store[PATH_MAX];
 	int err, code = parse_options(argc, argv, &o);
 
 	if (code >= 0)
 		return code;
-	store = realpath(o.store, NULL);
-	if (!store) {
+	if (!realpath(o.store, store)) {
 		fprintf(stderr, "slabfsd: %s: %s\n", o.store, strerror(errno));
 		return EXIT_FAIL;
 	}
@@ -324,6 +323,5 @@ int main(int argc, char **argv)
 	}
 	tear_down(&d);
 	log_info("daemon: stopped");
-	free(store);
 	return err ? EXIT_FAIL : 0;
 }

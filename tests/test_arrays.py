@@ -274,13 +274,10 @@ def test_a_chunk_must_have_its_size(spot):
         (spot / "c" / "10").write_bytes(bytes(80))
 
 
-def test_dot_separator(spot, elsewhere):
-    write_document(spot, "<u2", (6, 6), (2, 6),
-                   chunk_key_encoding={"name": "default", "configuration": {"separator": "."}})
-    a = np.arange(36, dtype="<u2").reshape(6, 6)
-    for i in range(3):
-        (spot / f"c.{i}.0").write_bytes(a[2 * i:2 * i + 2].tobytes())
-    check_array(elsewhere[1], a)
+def test_dot_separator_is_refused(spot, cluster3):
+    with cl.expect_errno(errno.ENOTSUP):
+        write_document(spot, "<u2", (6, 6), (2, 6), chunk_key_encoding={"name": "default", "configuration": {"separator": "."}})
+    assert any("separator: '.'" in line for line in cluster3.mounts[0].errors())
 
 
 def test_unknown_keys_are_kept(spot, elsewhere):

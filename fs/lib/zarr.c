@@ -125,7 +125,7 @@ static int get_grid(const struct json *root, size_t item_bytes, struct grid *ret
 	return err ? refuse(why, -err, "%s", inner.text) : 0;
 }
 
-static int get_key_encoding(const struct json *root, char *ret_separator, struct reason *why)
+static int check_key_encoding(const struct json *root, struct reason *why)
 {
 	const struct json *configuration, *j;
 	const char *text;
@@ -137,13 +137,13 @@ static int get_key_encoding(const struct json *root, char *ret_separator, struct
 	if (strcmp(text, "default") != 0)
 		return refuse(why, ENOTSUP, "chunk_key_encoding: '%s' is not supported; use default",
 			      show_string(text).text);
-	*ret_separator = '/';
 	j = json_get(configuration, "separator");
 	if (!j)
 		return 0;
 	if (json_string(j, &text) < 0 || (strcmp(text, "/") != 0 && strcmp(text, ".") != 0))
 		return refuse(why, EINVAL, "chunk_key_encoding: separator: '%s' is neither '/' nor '.'", show(j).text);
-	*ret_separator = text[0];
+	if (text[0] == '.')
+		return refuse(why, ENOTSUP, "chunk_key_encoding: separator: '.' is not supported yet; use '/'");
 	return 0;
 }
 
@@ -283,14 +283,14 @@ static void finish_fill(struct zarr *z)
 
 static int parse_array(const struct json *root, struct zarr *ret, struct reason *why)
 {
-	struct zarr z = { .separator = '/' };
+	struct zarr z = { 0 };
 	int err;
 
 	err = get_dtype(root, &z.dtype, why);
 	if (!err)
 		err = get_grid(root, dtype_bytes(z.dtype), &z.grid, why);
 	if (!err)
-		err = get_key_encoding(root, &z.separator, why);
+		err = check_key_encoding(root, why);
 	if (!err)
 		err = get_codecs(root, z.dtype, &z.big_endian, why);
 	if (!err)
@@ -356,7 +356,6 @@ int zarr_parse(const char *text, size_t len, enum zarr_node *ret_node, struct za
 
 bool zarr_same_layout(const struct zarr *a, const struct zarr *b)
 {
-	return a->dtype == b->dtype && a->big_endian == b->big_endian && a->separator == b->separator &&
-	       a->grid.rank == b->grid.rank &&
+	return a->dtype == b->dtype && a->big_endian == b->big_endian && a->grid.rank == b->grid.rank &&
 	       !memcmp(a->grid.chunk, b->grid.chunk, a->grid.rank * sizeof(a->grid.chunk[0]));
 }

@@ -1,7 +1,7 @@
 /* zarr.h - the metadata document of an array: Zarr v3's zarr.json, read, checked, written and changed.
  *
  * Reads the Zarr v3 core specification's array and group documents.  Accepted arrays: regular chunk grid; chunk key encodings
- * "default" with "/" or "."; codecs: exactly one "bytes" codec, little or big endian (may be absent for one-byte types);
+ * "default" with "/"; codecs: exactly one "bytes" codec, little or big endian (may be absent for one-byte types);
  * no storage transformers.  Anything else is refused with a reason that names the key and the value.  Keys that we do not know
  * are kept verbatim (an unknown *must-understand* extension is refused, as the specification asks).
  * A `struct zarr` is plain data, immutable once parsed; any thread.
@@ -20,7 +20,6 @@ enum zarr_node { ZARR_ARRAY, ZARR_GROUP };
 struct zarr {
 	enum dtype dtype;
 	bool big_endian; /* bytes codec "big" */
-	char separator;  /* of chunk keys: '/' or '.' */
 	struct grid grid;
 	union dtype_value fill;        /* in machine byte order */
 	union dtype_value fill_stored; /* in the array's stored byte order: what a missing partition holds */

@@ -88,7 +88,7 @@ static int adopt_entry(struct adoption *a, struct node *dir, unsigned depth, con
 static int adopt_dir(struct adoption *a, struct node *dir, unsigned depth)
 {
 	struct entry *list = NULL;
-	struct emit emit = { collect, &list };
+	struct emit emit = { collect, &list, SIZE_MAX };
 	int first = dir->ops->readdir(a->m, dir, NULL, 0, &emit);
 
 	for (struct entry *e = list; e && !(first && !list); e = e->next) {
@@ -100,45 +100,41 @@ static int adopt_dir(struct adoption *a, struct node *dir, unsigned depth)
 	return first;
 }
 
-static int adopt_into(struct mount *m, struct node *dir, struct node *plain, struct array_view *v, bool wait)
+static int adopt_into(struct mount *m, struct node *dir, struct node *plain, struct array_view *v)
 {
 	struct adoption a = { .m = m, .v = v };
+	bool scalar = v->zarr.grid.rank == 0;
 	struct wire_attr attr;
 	uint64_t seq;
 	int err = chunk_lookup_top(m, dir->ino, &a.top);
 
 	if (err)
 		return err;
-	if (v->zarr.grid.rank == 0)
-		err = plain->kind == NODE_FILE ? chunk_take_file(m, plain, a.top, 0, false) : not_a_chunk(&a, dir, "c");
+	if (scalar != (plain->kind == NODE_FILE))
+		err = not_a_chunk(&a, dir, "c");
 	else
-		err = plain->kind == NODE_DIR ? adopt_dir(&a, plain, 0) : not_a_chunk(&a, dir, "c");
+		err = scalar ? chunk_take_file(m, plain, a.top, 0, false) : adopt_dir(&a, plain, 0);
 	node_unref(m, a.top);
 	if (!err)
-		err = plain->kind == NODE_DIR ? head_rmdir(m, dir->ino, "c", &attr)
-					      : head_unlink(m, dir->ino, "c", &attr);
+		err = scalar ? head_unlink(m, dir->ino, "c", &attr) : head_rmdir(m, dir->ino, "c", &attr);
 	if (!err) {
 		node_removed(m, &attr);
 		err = head_chunkdir(m, dir->ino, true, &attr, &seq);
 		err = err == -EEXIST ? 0 : err; /* a commit has made it */
 	}
 	dir_changed(m, dir);
-	inval_entry(m, dir, "c", wait);
+	inval_entry(m, dir, "c");
 	return err;
 }
 
-int adopt_chunks(struct mount *m, struct node *dir, bool wait)
+int adopt_chunks(struct mount *m, struct node *dir)
 {
 	struct wire_attr attr;
 	struct array_view *v;
 	struct array *array;
 	struct node *plain;
 	uint64_t seq;
-	int err = node_attr(m, dir, &attr);
-
-	if (err || !node_is_array(&attr))
-		return err;
-	err = head_lookup(m, dir->ino, "c", &attr, &seq);
+	int err = head_lookup(m, dir->ino, "c", &attr, &seq);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	err = node_of_attr(m, &attr, seq, dir->ino, "c", &plain);
@@ -148,7 +144,7 @@ int adopt_chunks(struct mount *m, struct node *dir, bool wait)
 	if (!err) {
 		err = array_view(m, array, &v);
 		if (!err) {
-			err = adopt_into(m, dir, plain, v, wait);
+			err = adopt_into(m, dir, plain, v);
 			array_view_unref(v);
 		}
 		array_unref(m, array);

@@ -20,8 +20,6 @@ int chunk_all_gone(struct mount *m, uint64_t array_ino);
 int chunk_resolve(struct mount *m, struct node *dir, const char *name, uint64_t *ret_partition,
 		  char ret_hidden[SLAB_NAME_MAX + 1]);
 
-/* Times, owner and mode of what the mount shows are the array directory's; setting them to what they are is fine, else EPERM. */
-int chunk_setattr_common(struct mount *m, struct node *n, const struct change *change);
 /* A chunk file that is being made: until it is flushed its size is what was written. */
 int chunk_start_fresh(struct node *n);
 

@@ -100,9 +100,7 @@ static int chunk_resize(struct mount *m, struct node *n, uint64_t size)
 static int chunk_setattr(struct mount *m, struct node *n, struct handle *h, const struct change *change)
 {
 	(void)h;
-	if (change->valid & WIRE_SET_SIZE)
-		return chunk_resize(m, n, change->size);
-	return chunk_setattr_common(m, n, change);
+	return change->valid & WIRE_SET_SIZE ? chunk_resize(m, n, change->size) : 0;
 }
 
 static int chunk_open(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel)

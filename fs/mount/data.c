@@ -29,21 +29,14 @@ int data_getattr(struct mount *m, struct node *n, struct stat *ret)
 	return 0;
 }
 
-/* Owner and permissions are the directory's; times go to it. */
+/* Owner and permissions are the directory's and stay so: cp -p and rsync may ask for others, as on a FAT file system.  Times go to it. */
 int data_set_directory(struct mount *m, struct node *n, const struct change *change)
 {
 	struct change times = *change;
 	struct wire_attr attr;
-	struct stat now;
 	uint64_t seq;
-	int err = n->ops->getattr(m, n, &now);
+	int err;
 
-	if (err)
-		return err;
-	if (((change->valid & WIRE_SET_MODE) && (change->mode & 07777) != (now.st_mode & 07777)) ||
-	    ((change->valid & WIRE_SET_UID) && change->uid != now.st_uid) ||
-	    ((change->valid & WIRE_SET_GID) && change->gid != now.st_gid))
-		return -EPERM;
 	times.valid &= WIRE_SET_ATIME | WIRE_SET_MTIME | WIRE_SET_ATIME_NOW | WIRE_SET_MTIME_NOW;
 	if (times.valid == 0 || !node_array(n))
 		return 0;

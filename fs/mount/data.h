@@ -13,7 +13,7 @@ struct array_view;
 int data_view_of(struct mount *m, struct node *n, struct array **ret_array,
 		 struct array_view **ret); /* -ENOENT: no array yet */
 int data_getattr(struct mount *m, struct node *n, struct stat *ret);
-/* Owner and permissions of a view are its directory's and cannot be set apart (EPERM); times are set on the directory. */
+/* Owner and permissions of a view are its directory's: setting them apart does nothing.  Times are set on the directory. */
 int data_set_directory(struct mount *m, struct node *n, const struct change *change);
 int data_open(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel);
 int data_flush(struct mount *m, struct handle *h);

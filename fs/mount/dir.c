@@ -1,4 +1,5 @@
 /* dir.c - directories that the head holds.  One with an array record also shows c/ and, when named, the views. */
+#include "adopt.h"
 #include "array.h"
 #include "bytes.h"
 #include "chunk.h"
@@ -13,7 +14,8 @@
 #include <stdlib.h>
 
 #define CONTROL_NAME ".slabfs"
-#define PAGE_BYTES (128u << 10)
+#define PAGE_MIN_BYTES 4096u
+#define PAGE_MAX_BYTES (128u << 10)
 
 /* Cookies of readdir: what the mount adds comes first, the head's follow. */
 enum { COOKIE_CHUNKDIR = 1, COOKIE_DATA, COOKIE_NPY, COOKIE_COMPUTE, COOKIE_HEAD = 16 };
@@ -93,7 +95,9 @@ static bool lookup_shown(struct mount *m, struct node *dir, const char *name, st
 	if (*ret_err)
 		return true;
 	if (dir_view_exists(&attr, name)) {
-		*ret_err = lookup_view(m, dir, view_named(name)->kind, 0, name, ret);
+		*ret_err = le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR ? 0 : adopt_chunks(m, dir);
+		if (!*ret_err)
+			*ret_err = lookup_view(m, dir, view_named(name)->kind, 0, name, ret);
 		return true;
 	}
 	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR)) {
@@ -303,7 +307,9 @@ static int emit_page(struct mount *m, struct node *dir, bool is_array, uint64_t 
 	struct cursor c = { 0 };
 	size_t len;
 	uint64_t seq;
-	int err = head_readdir(m, dir->ino, *cookie, PAGE_BYTES, &page, &len, &seq);
+	int err = head_readdir(m, dir->ino, *cookie,
+			       (uint32_t)MIN(MAX(emit->room, (size_t)PAGE_MIN_BYTES), (size_t)PAGE_MAX_BYTES), &page,
+			       &len, &seq);
 
 	if (err)
 		return err;

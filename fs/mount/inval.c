@@ -325,16 +325,13 @@ static void deadline_in(unsigned ms, struct timespec *ret)
 	*ret = (struct timespec){ .tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u) };
 }
 
-/* Queues the job, and waits for it if `wait`. */
-static void job_add_and_wait(struct inval *v, struct job *j, bool wait)
+static void job_add_and_wait(struct inval *v, struct job *j)
 {
 	struct waiter w = { 0 };
 	struct timespec until;
 
-	j->waiter = wait ? &w : NULL;
+	j->waiter = &w;
 	job_add(v, j);
-	if (!wait)
-		return;
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
 	while (!w.done)
@@ -352,13 +349,13 @@ void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
 	if (j && j->n_nodes == 0)
 		job_free(m, j);
 	else if (j)
-		job_add_and_wait(m->inval, j, true);
+		job_add_and_wait(m->inval, j);
 }
 
-void inval_entry(struct mount *m, struct node *dir, const char *name, bool wait)
+void inval_entry(struct mount *m, struct node *dir, const char *name)
 {
 	struct job *j = entry_job(dir, name, strlen(name));
 
 	if (j)
-		job_add_and_wait(m->inval, j, wait);
+		job_add(m->inval, j);
 }

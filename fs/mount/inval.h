@@ -35,8 +35,7 @@ void inval_all(struct mount *m);
 void inval_reopen(struct mount *m);
 /* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
 void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
-/* This mount replaced what `name` in the directory is: the kernel's entry is old.  wait: at most a second; not where the kernel holds the
- * directory's lock (rename, link, make, unlink). */
-void inval_entry(struct mount *m, struct node *dir, const char *name, bool wait);
+/* This mount replaced what `name` in the directory is: the kernel's entry is old.  Does not wait: the kernel may hold the directory's lock. */
+void inval_entry(struct mount *m, struct node *dir, const char *name);
 
 #endif

@@ -1,5 +1,4 @@
 #include "names.h"
-#include "adopt.h"
 #include "array.h"
 #include "chunk.h"
 #include "dir.h"
@@ -95,20 +94,16 @@ static int make_inline(struct mount *m, struct node *n)
 	return err;
 }
 
-static int place_changed(struct mount *m, const struct place *p)
+static void place_changed(struct mount *m, const struct place *p)
 {
 	struct node *dir = node_find(m, p->parent);
-	int err = 0;
 
 	if (!dir)
-		return 0;
+		return;
 	dir_changed(m, dir);
-	if (!strcmp(p->name, SIDECAR_NAME)) {
+	if (!strcmp(p->name, SIDECAR_NAME))
 		inval_siblings(m, p->parent, NULL);
-		err = adopt_chunks(m, dir, false);
-	}
 	node_unref(m, dir);
-	return err;
 }
 
 static int rename_at_head(struct mount *m, const struct place *from, const struct place *to, struct node *n,
@@ -128,7 +123,7 @@ static int rename_at_head(struct mount *m, const struct place *from, const struc
 		node_set_attr(m, n, &attr, seq);
 		node_renamed(m, n, to->dir->ino, new_name);
 		place_changed(m, from);
-		err = place_changed(m, to);
+		place_changed(m, to);
 		if (replaced) {
 			struct wire_attr gone = { .ino = le64_of(replaced->ino) };
 			node_removed(m, &gone);
@@ -233,8 +228,7 @@ int names_link(struct mount *m, struct node *n, struct node *dir, const char *na
 	if (err)
 		return err;
 	node_set_attr(m, n, &attr, seq);
-	err = place_changed(m, &to);
-	if (!err)
-		*ret = node_ref(n);
-	return err;
+	place_changed(m, &to);
+	*ret = node_ref(n);
+	return 0;
 }

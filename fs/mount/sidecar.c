@@ -2,7 +2,6 @@
  *
  * While one is open, its whole content is in the node, shared by all who have it open here.
  */
-#include "adopt.h"
 #include "array.h"
 #include "dir.h"
 #include "file.h"
@@ -126,18 +125,15 @@ static int resize_locked(struct sidecar *s, size_t len)
 }
 
 /* The directory may have become an array, or another one. */
-static int sidecar_judged(struct mount *m, struct node *n)
+static void sidecar_judged(struct mount *m, struct node *n)
 {
 	struct node *dir = node_find(m, n->parent_ino);
-	int err;
 
 	if (!dir)
-		return 0;
+		return;
 	dir_changed(m, dir);
 	inval_siblings(m, dir->ino, n);
-	err = adopt_chunks(m, dir, true);
 	node_unref(m, dir);
-	return err;
 }
 
 int sidecar_flush_busy(struct mount *m, struct node *n)
@@ -171,7 +167,8 @@ int sidecar_flush_busy(struct mount *m, struct node *n)
 	if (err)
 		return err;
 	node_set_attr(m, n, &attr, seq);
-	return sidecar_judged(m, n);
+	sidecar_judged(m, n);
+	return 0;
 }
 
 static int sidecar_settle(struct mount *m, struct node *n)
