@@ -138,10 +138,10 @@ static struct transport *shake_hands(struct arrival *a)
 	return err ? NULL : t;
 }
 
-static void end_handshake(struct server *s)
+static void end_handshake(struct server *s, bool tcp)
 {
 	pthread_mutex_lock(&s->lock);
-	s->n_handshakes--;
+	s->n_handshakes -= tcp;
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -152,7 +152,7 @@ static void *arrival_main(void *arg)
 
 	free(arg);
 	struct transport *t = shake_hands(&a);
-	end_handshake(s);
+	end_handshake(s, a.tcp);
 	if (t)
 		conn_serve(s, t);
 	pthread_mutex_lock(&s->lock);
@@ -189,13 +189,14 @@ static void log_refusal(struct server *s, const char *what)
 		log_warn("server: connections are refused: %s", what);
 }
 
+/* Strangers can fill the places for handshakes; who comes through the unix socket needs none. */
 static void welcome(struct server *s, int fd, bool tcp)
 {
 	struct arrival *a = malloc(sizeof(*a));
 
 	pthread_mutex_lock(&s->lock);
-	bool room = a && s->n_handshakes < SERVER_HANDSHAKES_MAX;
-	s->n_handshakes += room;
+	bool room = a && (!tcp || s->n_handshakes < SERVER_HANDSHAKES_MAX);
+	s->n_handshakes += room && tcp;
 	s->n_threads += room;
 	pthread_mutex_unlock(&s->lock);
 	if (room) {
@@ -203,7 +204,7 @@ static void welcome(struct server *s, int fd, bool tcp)
 		if (start_thread(a) == 0)
 			return;
 		pthread_mutex_lock(&s->lock);
-		s->n_handshakes--;
+		s->n_handshakes -= tcp;
 		s->n_threads--;
 		pthread_mutex_unlock(&s->lock);
 	}

@@ -3,7 +3,7 @@
  *   listener (unix, tcp) -> conn (a thread that reads frames) -> handler table -> store | meta | nodes | compute
  *
  * Each request goes through three steps: decoded and checked against its row (wire_check, on the conn's thread), validated and
- * executed by its handler.  Quick handlers run on the conn's thread; `slow` ones on the workers' pool, so that the requests behind
+ * executed by its handler.  Quick handlers run on the conn's thread; `slow` ones on one of the daemon's pools, so that the requests behind
  * them, and their cancellation, get through.
  *
  * A session is one peer (a mount, a node, a tool): all its connections share the uuid of their HELLO.  When the last of them closes,

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import socket
 import struct
 import time
@@ -120,6 +121,7 @@ def test_a_peer_that_does_not_read(node):
     stuck.hold_root()
     for _ in range(4):
         stuck.send(PART_READ, part() + struct.pack("<QII", 0, 8 * MIB, 0))
+    stuck.exactly(1)
     start = time.monotonic()
     for i in range(3):
         other.make(f"f{i}")
@@ -134,6 +136,7 @@ def test_a_peer_that_reads_drop_by_drop(node):
     slow.hold_root()
     for _ in range(4):
         slow.send(PART_READ, part() + struct.pack("<QII", 0, 8 * MIB, 0))
+    slow.exactly(1)
     id = other.send(MAKE, struct.pack("<QIIIIQIIII", ROOT, 0o100644, 0, 0, 1, 0, 0, 1, 0, 0), b"f")
     start = time.monotonic()
     other.socket.settimeout(0.05)
@@ -198,6 +201,19 @@ def test_an_array_that_no_reply_could_describe(node):
     assert peer.ask(DEFINE, struct.pack("<QIIIIII", dir, len(big), len(doc), 0, 0, 0, 0), big + doc)[0] == errno.EINVAL
     assert peer.ask(DEFINE, struct.pack("<QIIIIII", dir, 0, len(doc), 0, 0, 0, 0), doc)[0] == 0
     assert peer.ask(OPEN, struct.pack("<Q", dir))[0] == 0
+
+
+def test_strangers_in_all_places(node):
+    """Whoever cannot prove itself keeps out neither this machine's mounts nor, for long, anyone else."""
+    host, port = node.address.rsplit(":", 1)
+    threads = pathlib.Path(f"/proc/{node.process.pid}/task")
+    before = len(list(threads.iterdir()))
+    strangers = [socket.create_connection((host, int(port))) for _ in range(80)]
+    cl.until(lambda: len(list(threads.iterdir())) >= before + 64, what="the daemon to listen to 64 strangers")
+    for i in range(5):
+        Peer(node).make(f"f{i}")
+    for s in strangers:
+        s.close()
 
 
 ALL_ONES = 2**64 - 1
