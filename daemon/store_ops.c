@@ -53,14 +53,15 @@ int store_read_fd(struct store *s, struct part_id id, uint64_t offset, uint64_t 
 
 /* ---- writing ---- */
 
-/* Who holds a descriptor writes parts of blocks; whether the rest of such a block is sound cannot be told afterwards. */
+/* Who holds a descriptor writes parts of blocks; whether the rest of such a block is sound cannot be told afterwards.  What was sealed a
+ * moment ago is not looked at: a writer whose session was lost may have written on until it noticed, and comes back for a lease. */
 static int verify_before_descriptor(struct part *p, struct reason *why)
 {
-	int err = part_check_good_locked(p, why);
-	AUTO_CLOSE int fd = err || p->state == PART_MISSING ? -1 : part_open_file(p, "", O_RDONLY);
+	AUTO_CLOSE int fd = -1;
 
-	if (err || p->state == PART_MISSING)
-		return err;
+	if (p->state == PART_MISSING || (p->state == PART_SEALED && !p->durable))
+		return 0;
+	fd = part_open_file(p, "", O_RDONLY);
 	return fd < 0 ? part_fail(p, fd, "open", why) : part_verify_clean_locked(p, fd, why);
 }
 
@@ -82,7 +83,9 @@ int store_write_fd(struct store *s, struct part_id id, const struct part_alloc *
 
 	if (err)
 		return err;
-	err = verify_before_descriptor(p, why);
+	err = part_check_good_locked(p, why);
+	if (!err)
+		err = verify_before_descriptor(p, why);
 	if (!err)
 		err = lease(p, alloc, session, true, why);
 	if (!err) {
