@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define ZARR_NAME "zarr.json"
 #define INVAL_THREADS 2
 #define INVAL_WAIT_MS 1000
 
@@ -198,10 +199,11 @@ static bool job_add(struct inval *v, struct job *j)
 	return !stop;
 }
 
-/* The nodes that show inode `ino`: itself and, when it is an array's directory, the views of the array.  With ino 0: all. */
+/* The nodes that show inode `ino`: itself and, when it is an array's directory, its document and views.  With ino 0: all. */
 static bool node_shows(const struct node *n, uint64_t ino)
 {
-	return ino == 0 || n->ino == ino || (n->array && n->array->ino == ino);
+	return ino == 0 || n->ino == ino || (n->array && n->array->ino == ino) ||
+	       (n->kind == NODE_FILE && n->parent_ino == ino && !strcmp(n->name, ZARR_NAME));
 }
 
 static size_t collect_nodes(struct mount *m, uint64_t ino, const struct node *but, struct node ***ret)

@@ -271,10 +271,13 @@ static void on_push(void *arg, uint64_t id, const struct wire_header *h, const v
 static void on_state(void *arg, bool up, const struct wire_hello_reply *hello)
 {
 	struct mount *m = arg;
+	bool was_lost = atomic_exchange(&m->head_lost_ns, up ? 0 : time_mono_ns()) != 0;
 
 	(void)hello;
-	atomic_store(&m->head_lost_ns, up ? 0 : time_mono_ns());
-	log_info(up ? "the head answers" : "the head is lost; nothing cached is trusted until it is back");
+	if (!up)
+		log_info("the head is lost; nothing cached is trusted until it is back");
+	else if (was_lost)
+		log_info("the head is back");
 	inval_all(m);
 	if (up)
 		inval_reopen(m);

@@ -114,13 +114,25 @@ static enum node_kind kind_of_mode(uint32_t mode)
 	return S_ISDIR(mode) ? NODE_DIR : S_ISREG(mode) ? NODE_FILE : NODE_OTHER;
 }
 
+/* Another mount may have moved it.  A name that cannot be kept for want of memory is put right with the next look. */
+static void node_found_as(struct mount *m, struct node *n, uint64_t parent_ino, const char *name)
+{
+	pthread_mutex_lock(&m->table_lock);
+	bool same = n->parent_ino == parent_ino && !strcmp(n->name, name);
+	pthread_mutex_unlock(&m->table_lock);
+	if (!same && n != m->root)
+		node_renamed(m, n, parent_ino, name);
+}
+
 int node_of_attr(struct mount *m, const struct wire_attr *attr, uint64_t seq, uint64_t parent_ino, const char *name,
 		 struct node **ret)
 {
 	uint64_t ino = le64_get(attr->ino);
 	struct node *n = node_find(m, ino);
 
-	if (!n) {
+	if (n) {
+		node_found_as(m, n, parent_ino, name);
+	} else {
 		n = node_alloc(kind_of_mode(le32_get(attr->mode)), ino, parent_ino, name);
 		if (!n)
 			return -ENOMEM;
@@ -327,7 +339,7 @@ void node_path(struct mount *m, const struct node *n, char *ret, size_t cap)
 {
 	char path[NODE_PATH_MAX];
 	size_t at = sizeof(path) - 1;
-	uint64_t parent = n->parent_ino;
+	uint64_t parent;
 
 	path[at] = '\0';
 	pthread_mutex_lock(&m->table_lock);

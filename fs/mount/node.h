@@ -38,12 +38,12 @@ struct node {
 	const struct node_ops *ops;
 	enum node_kind kind;
 	uint64_t ino;
-	_Atomic uint64_t refs; /* one for each lookup that the kernel has not forgotten, and for each holder */
-	struct array *array;   /* views and chunks; a counted reference */
-	uint64_t index;        /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
-	unsigned depth;        /* CHUNKDIR: how many coordinates its path has */
-	char *name;            /* the last component as last seen, for messages and for RESULT the question */
-	uint64_t parent_ino;   /* for messages */
+	_Atomic uint64_t refs;       /* one for each lookup that the kernel has not forgotten, and for each holder */
+	struct array *array;         /* views and chunks; a counted reference */
+	uint64_t index;              /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
+	unsigned depth;              /* CHUNKDIR: how many coordinates its path has */
+	char *name;                  /* the last component as last seen, for messages and for RESULT the question */
+	_Atomic uint64_t parent_ino; /* as last seen; name and this change under mount.table_lock */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct wire_attr attr;
