@@ -186,9 +186,9 @@ def test_the_document_follows_the_array_on_the_same_mount(spot):
     with open(spot / "zarr.json") as held:
         assert json.loads(held.read())["shape"] == [9]
         with open(spot / "data", "ab") as f:
-            f.write(bytes(8 * 99991))
-        assert json.loads((spot / "zarr.json").read_text())["shape"] == [100000]
-    np.save(spot / "data.npy", np.arange(1000000))
-    assert json.loads((spot / "zarr.json").read_text())["shape"] == [1000000]
+            f.write(bytes(8 * 91))
+        assert json.loads((spot / "zarr.json").read_text())["shape"] == [100]
+    np.save(spot / "data.npy", np.arange(1000))
+    assert json.loads((spot / "zarr.json").read_text())["shape"] == [1000]
     os.truncate(spot / "data", 8)
     assert json.loads((spot / "zarr.json").read_text())["shape"] == [1]
