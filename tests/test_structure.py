@@ -57,6 +57,8 @@ def test_files_are_short():
 
 def test_formatting():
     tool = shutil.which("clang-format-14") or shutil.which("clang-format")
+    if not tool:
+        pytest.skip("no clang-format here")
     version = re.search(r"version (\d+)", subprocess.run([tool, "--version"], capture_output=True, text=True).stdout)[1]
     if version != "14":
         pytest.skip(f"the formatting is that of clang-format 14, this is {version}")

@@ -52,7 +52,7 @@ static void file_path(struct part_id id, const char *suffix, char ret[256])
 static void flip(struct part_id id, const char *suffix, uint64_t offset)
 {
 	char path[256];
-	uint8_t b;
+	uint8_t b = 0;
 
 	file_path(id, suffix, path);
 	AUTO_CLOSE int fd = open(path, O_RDWR);
