@@ -1,6 +1,7 @@
 """What is open on one mount while another one, or the head, changes under it."""
 
 import concurrent.futures
+import errno
 import json
 import mmap
 import os
@@ -192,3 +193,19 @@ def test_the_document_follows_the_array_on_the_same_mount(spot):
     assert json.loads((spot / "zarr.json").read_text())["shape"] == [1000]
     os.truncate(spot / "data", 8)
     assert json.loads((spot / "zarr.json").read_text())["shape"] == [1]
+
+
+def test_a_mount_that_is_told_to_end_leaves_what_was_written(fresh):
+    c = fresh(2)
+    ending, other = c.mounts.pop(0), c.mounts[0].path
+    (ending / "x").mkdir()
+    np.save(ending / "x" / "data.npy", np.zeros(1000))
+    fds = [os.open(ending / "f", os.O_CREAT | os.O_WRONLY), os.open(ending / "x" / "data", os.O_WRONLY)]
+    os.write(fds[0], b"written" * 1000)
+    os.write(fds[1], np.ones(1000).tobytes())
+    assert ending.process.stop() == 0
+    assert (other / "f").read_bytes() == b"written" * 1000
+    assert np.array_equal(np.fromfile(other / "x" / "data"), np.ones(1000))
+    for fd in fds:
+        with cl.expect_errno(errno.ENOTCONN):
+            os.close(fd)

@@ -202,8 +202,8 @@ static int pending_write(struct mount *m, struct node *n, const char *buf, size_
 	if (offset >= room)
 		return errors_add(m, n, EINVAL, &(struct reason){ "npy header: longer than slabfs takes" });
 	now = MIN(size, room - (size_t)offset);
-	memcpy(p->buf + offset, buf, now);
 	pthread_mutex_lock(&n->lock);
+	memcpy(p->buf + offset, buf, now);
 	p->len = MAX(p->len, (size_t)offset + now);
 	pthread_mutex_unlock(&n->lock);
 	err = npy_parse(p->buf, p->len, &h, NULL, &why);

@@ -106,6 +106,18 @@ static size_t open_files(struct mount *m, struct node ***ret)
 	return n;
 }
 
+void file_settle_all(struct mount *m)
+{
+	struct node **nodes;
+	size_t n = open_files(m, &nodes);
+
+	for (size_t i = 0; i < n; i++) {
+		file_settle(m, nodes[i]);
+		node_unref(m, nodes[i]);
+	}
+	free(nodes);
+}
+
 void file_reopen_all(struct mount *m)
 {
 	struct node **nodes;

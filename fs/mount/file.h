@@ -8,6 +8,7 @@
 
 /* What was written through this mount is sealed and committed. */
 int file_settle(struct mount *m, struct node *n);
+void file_settle_all(struct mount *m); /* all that are open */
 /* The head is back: counts what is open here once more. */
 void file_reopen_all(struct mount *m);
 /* Reads up to len bytes of a regular file that need not be open; short at its end. */

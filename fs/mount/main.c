@@ -1,6 +1,7 @@
 /* main.c - slabfs: mounts a cluster's tree.  Usage and exit codes are in slabfs(1). */
 #include "array.h"
 #include "errors.h"
+#include "file.h"
 #include "head.h"
 #include "inval.h"
 #include "log.h"
@@ -389,12 +390,23 @@ static void free_nodes(struct mount *m)
 	free(nodes);
 }
 
+static void flush_array(struct mount *m, struct array *a)
+{
+	struct reason why = { "" };
+
+	if (array_dirty(a))
+		array_flush(m, a, false, &why);
+}
+
 static void finish(struct program *p)
 {
 	struct mount *m = &p->mount;
 
 	atomic_store(&m->stopping, true);
 	pool_free(m->slow);
+	/* A signal may end the mount while files are open: what was written is told as if they had been closed. */
+	file_settle_all(m);
+	array_each(m, flush_array);
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
