@@ -216,6 +216,18 @@ def test_strangers_in_all_places(node):
         s.close()
 
 
+def test_a_descriptor_of_a_damaged_partition(node):
+    """Who writes a part of a block would seal in the damage of the rest."""
+    peer = Peer(node)
+    sealed(peer, b"sound" * 1000)
+    assert peer.ask(PART_SEAL, part(flags=1) + struct.pack("<II", 0, 0))[0] == 0
+    (path,) = node.store.glob(f"parts/*/{1 << 50}/0")
+    with open(path, "r+b") as f:
+        f.write(b"S")
+    status, _, why = peer.ask(PART_OPEN, part(flags=1) + ALLOC)
+    assert status == errno.EIO and b"checksum mismatch" in why
+
+
 ALL_ONES = 2**64 - 1
 
 

@@ -1,139 +1,9 @@
-#include "pool.h"
-#include "store.h"
+#include "store_rig.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-
-#include "unit.h"
-
-#define BLOCK 65536u
-#define PART_BYTES (5 * BLOCK + 1000)
-
-static char root[] = "/tmp/slabfs-test-store-XXXXXX";
-static int root_fd;
-static struct pool *cores;
-static uint64_t next_object;
-static struct reason why;
-
-static const struct part_alloc whole = { .bytes = PART_BYTES };
-static const struct part_alloc growing = { .bytes = 0 };
-
-static struct part_id fresh(void)
-{
-	return (struct part_id){ ++next_object, 3 };
-}
-
-static struct store *open_store(void)
-{
-	struct store *s = NULL;
-
-	CHECK(store_open(root_fd, cores, &s, &why) == 0);
-	return s;
-}
-
-/* The path of a partition's file: found, so that the test does not repeat the naming. */
-static void file_path(struct part_id id, const char *suffix, char ret[256])
-{
-	for (unsigned i = 0; i < 256; i++) {
-		snprintf(ret, 256, "%s/parts/%02x/%llu", root, i, (unsigned long long)id.object);
-		if (access(ret, F_OK) == 0)
-			break;
-	}
-	snprintf(ret + strlen(ret), 64, "/%llu%s", (unsigned long long)id.index, suffix);
-}
-
-static void flip(struct part_id id, const char *suffix, uint64_t offset)
-{
-	char path[256];
-	uint8_t b = 0;
-
-	file_path(id, suffix, path);
-	AUTO_CLOSE int fd = open(path, O_RDWR);
-	CHECK(fd >= 0 && pread(fd, &b, 1, (off_t)offset) == 1);
-	b ^= 0x40;
-	CHECK(pwrite(fd, &b, 1, (off_t)offset) == 1);
-}
-
-static void cut(struct part_id id, const char *suffix, uint64_t length)
-{
-	char path[256];
-
-	file_path(id, suffix, path);
-	CHECK(truncate(path, (off_t)length) == 0);
-}
-
-static void remove_file(struct part_id id, const char *suffix)
-{
-	char path[256];
-
-	file_path(id, suffix, path);
-	CHECK(unlink(path) == 0);
-}
-
-static bool exists(struct part_id id, const char *suffix)
-{
-	char path[256];
-
-	file_path(id, suffix, path);
-	return access(path, F_OK) == 0;
-}
-
-static void pattern(uint8_t *buf, size_t len, unsigned seed)
-{
-	for (size_t i = 0; i < len; i++)
-		buf[i] = (uint8_t)(i * 31 + i / 256 + seed);
-}
-
-static int put(struct store *s, struct part_id id, uint64_t session, size_t len, uint64_t offset, unsigned seed)
-{
-	AUTO_FREE uint8_t *buf = malloc(len);
-
-	pattern(buf, len, seed);
-	return store_write(s, id, len + offset > PART_BYTES ? &growing : &whole, session, buf, len, offset, &why);
-}
-
-static int seal(struct store *s, struct part_id id, uint64_t session, bool durable)
-{
-	uint64_t version;
-
-	return store_seal(s, id, session, NULL, 0, durable, &version, &why);
-}
-
-static int readable(struct store *s, struct part_id id, uint64_t offset, uint64_t len)
-{
-	struct part_file f;
-	int err = store_read_fd(s, id, offset, len, &f, &why);
-
-	if (!err)
-		close(f.fd);
-	return err;
-}
-
-static bool holds(struct store *s, struct part_id id, size_t len, uint64_t offset, unsigned seed)
-{
-	AUTO_FREE uint8_t *want = malloc(len), *got = calloc(1, len);
-	struct part_file f;
-
-	pattern(want, len, seed);
-	if (store_read_fd(s, id, 0, UINT64_MAX, &f, &why) < 0)
-		return false;
-	bool same = pread(f.fd, got, len, (off_t)offset) == (ssize_t)len && !memcmp(got, want, len);
-	close(f.fd);
-	return same;
-}
-
-static void make(struct store *s, struct part_id id, unsigned seed)
-{
-	CHECK(put(s, id, 1, PART_BYTES, 0, seed) == 0);
-	CHECK(seal(s, id, 1, true) == 0);
-}
 
 /* Another process works on the store and dies without closing it; see be_the_victim. */
 static void die_after(const char *deed, struct part_id id)
@@ -189,8 +59,7 @@ static void check_bad(struct store *s, struct part_id id, const char *words)
 
 	why.text[0] = '\0';
 	CHECK(readable(s, id, 0, UINT64_MAX) == -EIO);
-	CHECK(strstr(why.text, words) && strstr(why.text, "quarantined"));
-	CHECK(exists(id, ".bad"));
+	CHECK(strstr(why.text, words) && strstr(why.text, "quarantined") && exists(id, ".bad"));
 	store_stats(s, &st);
 	CHECK(st.quarantined > 0);
 	CHECK(put(s, id, 1, 10, 0, 0) == -EIO);
@@ -358,33 +227,6 @@ static void test_leases(void)
 	store_close(s);
 }
 
-/* Whoever gets a descriptor may write a part of any block, and what it seals must not bless damage in the rest of it. */
-static void test_damage_before_descriptor(void)
-{
-	struct part_id ids[] = { fresh(), fresh(), fresh() };
-	struct store *s = open_store();
-	struct part_file f;
-
-	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-		make(s, ids[i], 1);
-	store_close(s);
-	flip(ids[0], "", 2 * BLOCK + 5);
-	flip(ids[1], "", 2 * BLOCK + 5);
-	flip(ids[2], "", 7);
-	s = open_store();
-	CHECK(store_write_fd(s, ids[0], &whole, 11, &f, &why) == -EIO);
-	check_bad(s, ids[0], "block 2: checksum mismatch");
-	CHECK(put(s, ids[1], 12, BLOCK, 0, 2) == 0 && store_write_fd(s, ids[1], &whole, 11, &f, &why) == -EIO);
-	check_bad(s, ids[1], "block 2: checksum mismatch");
-	store_session_end(s, 12);
-	CHECK(put(s, ids[2], 12, BLOCK, 0, 2) == 0 && store_write_fd(s, ids[2], &whole, 11, &f, &why) == 0);
-	close(f.fd);
-	store_session_end(s, 12);
-	store_session_end(s, 11);
-	CHECK(holds(s, ids[2], BLOCK, 0, 2));
-	store_close(s);
-}
-
 static void test_grow_and_truncate(void)
 {
 	struct store *s = open_store();
@@ -528,89 +370,13 @@ static void test_many(void)
 	store_close(s);
 }
 
-/* ---- threads: each writes blocks of its own, all read, one drops and adopts on the side ---- */
-
-#define HAMMER_ROUNDS 60
-#define HAMMER_PARTS 3
-
-struct hammer {
-	struct store *s;
-	uint64_t object, thread;
-	atomic_int *errors;
-};
-
-static void hammer_once(struct hammer *h, unsigned round, uint8_t *buf)
-{
-	struct part_id id = { h->object, round % HAMMER_PARTS };
-	struct part_file f;
-	uint64_t v;
-	int err = 0;
-
-	pattern(buf, BLOCK, round);
-	err |= store_write(h->s, id, &whole, h->thread, buf, BLOCK - 100, h->thread * BLOCK + 50, NULL);
-	err |= store_seal(h->s, id, h->thread, NULL, 0, round % 16 == 0, &v, NULL);
-	err |= store_read_fd(h->s, id, 0, UINT64_MAX, &f, NULL);
-	if (!err)
-		close(f.fd);
-	id = (struct part_id){ h->object, 100 + h->thread };
-	err |= store_write(h->s, id, &growing, h->thread, buf, 1000, 0, NULL);
-	err |= store_seal(h->s, id, h->thread, NULL, 0, false, &v, NULL);
-	err |= store_adopt(h->s, id, (struct part_id){ h->object, 200 }, round % 2, 1000, NULL);
-	err |= round % 8 ? 0 : store_drop(h->s, h->object, 100 + h->thread, 1, false, NULL);
-	if (err)
-		atomic_fetch_add(h->errors, 1);
-}
-
-static void *hammer_main(void *arg)
-{
-	struct hammer *h = arg;
-	AUTO_FREE uint8_t *buf = malloc(BLOCK);
-
-	for (unsigned i = 0; i < HAMMER_ROUNDS; i++)
-		hammer_once(h, i, buf);
-	return NULL;
-}
-
-static void test_threads(void)
-{
-	struct store *s = open_store();
-	struct hammer h[4];
-	pthread_t threads[4];
-	atomic_int errors = 0;
-	uint64_t object = fresh().object;
-
-	for (uint64_t i = 0; i < 4; i++) {
-		h[i] = (struct hammer){ s, object, i + 1, &errors };
-		CHECK(pthread_create(&threads[i], NULL, hammer_main, &h[i]) == 0);
-	}
-	for (int i = 0; i < 4; i++)
-		pthread_join(threads[i], NULL);
-	CHECK(atomic_load(&errors) == 0);
-	store_close(s);
-	s = open_store();
-	for (uint64_t i = 0; i < HAMMER_PARTS; i++)
-		CHECK(readable(s, (struct part_id){ object, i }, 0, UINT64_MAX) == 0);
-	store_close(s);
-}
-
-static int remove_any(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 int main(int argc, char **argv)
 {
 	if (argc == 4)
 		return be_the_victim(argv[1], argv[2], argv[3]);
-	CHECK(mkdtemp(root) != NULL);
-	root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK(pool_new(2, 64, &cores) == 0);
+	rig_make();
 	test_write_seal_reopen();
 	test_corruption();
-	test_damage_before_descriptor();
 	test_missing_and_cut();
 	test_damage_while_running();
 	test_unclean();
@@ -621,9 +387,6 @@ int main(int argc, char **argv)
 	test_list_and_drop();
 	test_adopt();
 	test_many();
-	test_threads();
-	pool_free(cores);
-	close(root_fd);
-	nftw(root, remove_any, 16, FTW_DEPTH | FTW_PHYS);
+	rig_remove();
 	return unit_result();
 }
