@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define SMALL_BYTES (UINT64_C(64) << 10) /* the least that a partition is cut to, where the target allows */
 #define PAGE_BYTES 4096
 
 /* The product of n factors in *ret, or false when it exceeds max.  A zero among them makes it 0, whatever the rest. */
@@ -100,7 +101,7 @@ void grid_native_chunk(unsigned rank, const uint64_t *shape, size_t item_bytes, 
 	row_bytes *= item_bytes;
 	rows = MAX(target_bytes / row_bytes, 1);
 	if (shape[0] <= rows) {
-		ret_chunk[0] = MAX(shape[0], 1);
+		ret_chunk[0] = MAX(shape[0], MAX(MIN(target_bytes, SMALL_BYTES) / row_bytes, 1));
 		return;
 	}
 	unit = rows_a_page_multiple(row_bytes);

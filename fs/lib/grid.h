@@ -33,7 +33,7 @@ int grid_init(struct grid *ret, unsigned rank, const uint64_t *shape, const uint
 
 /* The chunk shape of the native grid for a target partition size: rows (axis 0) as many as fit, at least one; where the row
  * size allows, rounded down so that a partition is a multiple of 4096 bytes.  An array smaller than the target gets one partition
- * of exactly its rows.  Zero-length axes give a chunk length of 1 there. */
+ * of its rows, and of 64 KiB at least (or the target, if that is less), so that what is appended to it later is not cut into crumbs. */
 void grid_native_chunk(unsigned rank, const uint64_t *shape, size_t item_bytes, uint64_t target_bytes,
 		       uint64_t *ret_chunk);
 

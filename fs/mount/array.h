@@ -27,7 +27,7 @@ struct array_view {
 };
 
 struct array {
-	uint64_t ino;         /* of the directory */
+	uint64_t ino; /* of the directory */
 	_Atomic uint32_t refs;
 	pthread_mutex_t lock; /* guards all below */
 	struct array_view *now;

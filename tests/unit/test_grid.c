@@ -246,14 +246,16 @@ static void test_native_chunk(void)
 	CHECK(native_rows(10, 1000, 8, 1 << 26) == 10);
 	CHECK(native_rows(3, 7, 1, 1) == 1);
 	CHECK(native_rows(100, 3, 1, 100) == 33);
-	CHECK(native_rows(0, 3, 8, 1 << 20) == 1 && native_rows(5, 0, 8, 1 << 20) == 5);
+	CHECK(native_rows(0, 3, 8, 1 << 20) == 65536 / 24 && native_rows(5, 0, 8, 1 << 20) == 8192);
+	CHECK(native_rows(9, 1, 8, 1 << 26) == 8192 && native_rows(9, 1, 8, 4096) == 512 &&
+	      native_rows(9, 1, 8, 80) == 10);
 	CHECK(native_rows(5, UINT64_C(1) << 40, 8, 1 << 20) == 1);
 	for (int i = 0; i < 2000; i++) {
 		uint64_t rows = unit_random(&seed) % 100000, columns = 1 + unit_random(&seed) % 300;
-		uint64_t got = native_rows(rows, columns, 4, 1 << 18);
+		uint64_t got = native_rows(rows, columns, 4, 1 << 18), least = MAX(rows, 65536 / (columns * 4));
 
-		CHECK(got == MAX(rows, 1) || got * columns * 4 % 4096 == 0 || (1 << 18) < columns * 4 * 4096);
-		CHECK(got >= MIN(MAX(rows, 1), (1 << 18) / (columns * 4) / 2));
+		CHECK(got == least || got * columns * 4 % 4096 == 0 || (1 << 18) < columns * 4 * 4096);
+		CHECK(got >= MIN(least, (1 << 18) / (columns * 4) / 2));
 	}
 	grid_native_chunk(0, NULL, 8, 1, chunk);
 	grid_native_chunk(3, (uint64_t[]){ 9, UINT64_MAX, UINT64_MAX }, 8, 1 << 20, chunk);
