@@ -81,6 +81,7 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_NODE_ADDRESS] = "UPDATE nodes SET address = ? WHERE id = ?",
 };
 
+/* The root belongs to whoever runs the head, so that a cluster of one's own needs no root. */
 static int make_schema(struct meta *m, struct reason *why)
 {
 	char sql[400];
@@ -90,9 +91,9 @@ static int make_schema(struct meta *m, struct reason *why)
 	if (err)
 		return err;
 	snprintf(sql, sizeof(sql),
-		 "INSERT INTO inodes VALUES(%d, %d, 0, 0, 2, 0, 0, %lld, %lld, %lld, 1, 0, %d, 0, 0, 0, 0);"
+		 "INSERT INTO inodes VALUES(%d, %d, %u, %u, 2, 0, 0, %lld, %lld, %lld, 1, 0, %d, 0, 0, 0, 0);"
 		 "PRAGMA user_version = %d; COMMIT",
-		 META_ROOT, S_IFDIR | 0755, now, now, now, META_ROOT, META_FORMAT);
+		 META_ROOT, S_IFDIR | 0755, geteuid(), getegid(), now, now, now, META_ROOT, META_FORMAT);
 	err = db_script(m->db, schema, why);
 	return err ? err : db_script(m->db, sql, why);
 }

@@ -22,6 +22,7 @@
 #define TIMEOUT_MAX_S 3600
 #define CONNECTIONS 4
 #define SLOW_THREADS 16
+#define CONTROL_THREADS 2
 #define SLOW_QUEUE 1024
 
 struct program {
@@ -367,6 +368,8 @@ static int prepare(struct program *p, struct reason *why)
 	if (!err)
 		err = pool_new(SLOW_THREADS, SLOW_QUEUE, &m->slow);
 	if (!err)
+		err = pool_new(CONTROL_THREADS, SLOW_QUEUE, &m->control);
+	if (!err)
 		err = inval_new(m, &m->inval);
 	if (!err)
 		err = connect_cluster(p, why);
@@ -404,6 +407,7 @@ static void finish(struct program *p)
 
 	atomic_store(&m->stopping, true);
 	pool_free(m->slow);
+	pool_free(m->control);
 	/* A signal may end the mount while files are open: what was written is told as if they had been closed. */
 	file_settle_all(m);
 	array_each(m, flush_array);

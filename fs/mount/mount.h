@@ -42,7 +42,8 @@ struct mount_options {
 struct mount {
 	struct mount_options options;
 	struct cluster *cluster;
-	struct pool *slow; /* opens that compute or wait; never the threads that serve FUSE */
+	struct pool *slow;    /* opens that compute or wait; never the threads that serve FUSE */
+	struct pool *control; /* opens of .slabfs/..., which must answer while all of `slow` compute */
 	struct errors *errors;
 	struct node *root;
 	uid_t uid;

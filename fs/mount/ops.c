@@ -398,7 +398,7 @@ static void start_open(fuse_req_t req, struct node *n, const struct fuse_file_in
 		return;
 	}
 	fuse_req_interrupt_func(req, opening_interrupted, &o->cancel);
-	if (pool_add(m->slow, opening_run, o)) {
+	if (pool_add(n->kind == NODE_CONTROL ? m->control : m->slow, opening_run, o)) {
 		fuse_req_interrupt_func(req, NULL, NULL);
 		fuse_reply_err(req, EAGAIN);
 		handle_free(m, h);
