@@ -32,6 +32,7 @@ def program(name):
 
 def die_with_parent():
     _libc.prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background of a shell inherits it as ignored
 
 
 def until(condition, timeout=20.0, what="a condition"):

@@ -174,13 +174,16 @@ static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
 
 	if (err)
 		return err;
-	node_stat(&attr, ret);
 	if (le32_get(attr.flags) & WIRE_ATTR_INLINE) {
+		node_stat(&attr, ret);
 		if (sidecar_size(n, &size))
 			ret->st_size = (off_t)size;
 		return 0;
 	}
+	/* attr and what is written since are looked at together: a commit moves the size from one to the other. */
 	pthread_mutex_lock(&n->lock);
+	bool newer = n->attr_valid || le64_get(n->attr.generation) > le64_get(attr.generation);
+	node_stat(newer ? &n->attr : &attr, ret);
 	struct file *f = n->state;
 	if (f && f->dirty) {
 		ret->st_size = MAX(ret->st_size, (off_t)f->size);

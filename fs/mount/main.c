@@ -411,6 +411,7 @@ static void finish(struct program *p)
 	/* A signal may end the mount while files are open: what was written is told as if they had been closed. */
 	file_settle_all(m);
 	array_each(m, flush_array);
+	handle_close_all(m);
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);

@@ -2,6 +2,7 @@
  *
  *   ops.c      FUSE's requests: each is decoded, handed to a node, answered exactly once
  *   session.c  the FUSE session: mount, loop, notifications (only ops*.c and this know FUSE)
+ *   handle.c   what is open
  *   node.c     the table of nodes (inodes that the kernel knows)
  *   dir, file, sidecar, data, chunk, compute, control
  *              one file a kind of node, each a `const struct node_ops`
@@ -50,8 +51,9 @@ struct mount {
 	gid_t gid;
 	uint64_t started_ns; /* real time: the times of control files */
 
-	pthread_mutex_t table_lock; /* guards the two maps, and a node's or array's last reference */
+	pthread_mutex_t table_lock; /* guards the two maps, the handles, and a node's or array's last reference */
 	struct map nodes;           /* st_ino -> struct node */
+	struct handle *handles;     /* what is open */
 	struct map arrays;          /* the directory's ino -> struct array */
 
 	/* Raised when an invalidation arrives: what was asked before and answered after must not be cached. */

@@ -40,6 +40,9 @@ static struct node *node_alloc(enum node_kind kind, uint64_t ino, uint64_t paren
 
 static void node_free(struct mount *m, struct node *n)
 {
+	pthread_mutex_lock(
+		&n->lock); /* whoever used it last is done; this makes it so for tools that cannot see the kernel's order */
+	pthread_mutex_unlock(&n->lock);
 	if (n->ops->free)
 		n->ops->free(n);
 	array_unref(m, n->array);

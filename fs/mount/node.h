@@ -61,14 +61,22 @@ struct node {
 
 /* What open made; one per file descriptor description. */
 struct handle {
-	struct node *node;          /* counted */
-	const struct node_ops *ops; /* of the node, unless open chose others (an inline file's) */
-	int flags;                  /* of open */
+	struct handle *next, **before; /* all open ones; mount.table_lock */
+	struct node *node;             /* counted */
+	const struct node_ops *ops;    /* of the node, unless open chose others (an inline file's) */
+	int flags;                     /* of open */
 	bool direct_io, keep_cache;
 	char *buf; /* a computed result or a snapshot; the handle owns it */
 	size_t buf_bytes;
 	void *state;
+	/* Requests that are over; each request looks at it first.  The kernel orders them, and this shows it to tools. */
+	_Atomic unsigned uses;
 };
+
+int handle_new(struct mount *m, struct node *n, int flags, struct handle **ret);
+void handle_free(struct mount *m, struct handle *h);  /* of an open that failed */
+void handle_close(struct mount *m, struct handle *h); /* releases, then frees */
+void handle_close_all(struct mount *m);               /* when the mount ends: no request is under way */
 
 /* What a read gives: either bytes in memory or a piece of a file. */
 struct read_out {

@@ -322,13 +322,6 @@ struct opening {
 	struct cancel cancel;
 };
 
-static void handle_free(struct mount *m, struct handle *h)
-{
-	node_unref(m, h->node);
-	free(h->buf);
-	free(h);
-}
-
 static void opening_interrupted(fuse_req_t req, void *data)
 {
 	(void)req;
@@ -364,11 +357,12 @@ static void opening_run(void *arg)
 	if (err) {
 		ops_reply_err(o->req, err);
 		handle_free(m, h);
-	} else if (reply_opened(m, o)) {
-		if (h->ops->release) /* the opener has gone away */
-			h->ops->release(m, h);
-		handle_free(m, h);
-		err = -EINTR;
+	} else {
+		atomic_fetch_add(&h->uses, 1);
+		if (reply_opened(m, o)) {
+			handle_close(m, h); /* the opener has gone away */
+			err = -EINTR;
+		}
 	}
 	if (!o->created || err)
 		node_unref(m, o->node);
@@ -381,16 +375,14 @@ static void start_open(fuse_req_t req, struct node *n, const struct fuse_file_in
 {
 	struct mount *m = ops_mount_of(req);
 	struct opening *o = calloc(1, sizeof(*o));
-	struct handle *h = calloc(1, sizeof(*h));
+	struct handle *h;
 
-	if (!o || !h) {
+	if (!o || handle_new(m, n, fi->flags, &h)) {
 		free(o);
-		free(h);
 		node_unref(m, n);
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	*h = (struct handle){ .node = node_ref(n), .ops = n->ops, .flags = fi->flags };
 	*o = (struct opening){ .req = req, .node = n, .handle = h, .fi = *fi, .created = created };
 	cancel_init(&o->cancel);
 	if (!n->ops->slow_open) {
@@ -451,6 +443,7 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 				 : -EINVAL;
 
 	(void)id;
+	atomic_fetch_add(&h->uses, 1);
 	if (err)
 		ops_reply_err(req, err);
 	else
@@ -465,6 +458,7 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 	int err = h->ops->write ? h->ops->write(ops_mount_of(req), h, buf, size, (uint64_t)offset) : -EBADF;
 
 	(void)id;
+	atomic_fetch_add(&h->uses, 1);
 	if (err)
 		ops_reply_err(req, err);
 	else
@@ -474,18 +468,22 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(fi);
+	int err = h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0;
 
 	(void)id;
-	ops_reply_err(req, h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0);
+	atomic_fetch_add(&h->uses, 1);
+	ops_reply_err(req, err);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(fi);
+	int err = h->ops->fsync ? h->ops->fsync(ops_mount_of(req), h) : 0;
 
 	(void)id;
 	(void)datasync;
-	ops_reply_err(req, h->ops->fsync ? h->ops->fsync(ops_mount_of(req), h) : 0);
+	atomic_fetch_add(&h->uses, 1);
+	ops_reply_err(req, err);
 }
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -498,12 +496,8 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse
 
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	struct handle *h = ops_handle(fi);
-
 	(void)id;
-	if (h->ops->release)
-		h->ops->release(ops_mount_of(req), h);
-	handle_free(ops_mount_of(req), h);
+	handle_close(ops_mount_of(req), ops_handle(fi));
 	fuse_reply_err(req, 0);
 }
 

@@ -31,7 +31,10 @@ static inline struct node *ops_node(fuse_req_t req, fuse_ino_t id)
 
 static inline struct handle *ops_handle(const struct fuse_file_info *fi)
 {
-	return (struct handle *)(uintptr_t)fi->fh;
+	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+
+	atomic_load(&h->uses);
+	return h;
 }
 
 static inline void ops_reply_err(fuse_req_t req, int err)

@@ -1,0 +1,48 @@
+#include "node.h"
+
+#include <stdlib.h>
+
+int handle_new(struct mount *m, struct node *n, int flags, struct handle **ret)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	h->node = node_ref(n);
+	h->ops = n->ops;
+	h->flags = flags;
+	pthread_mutex_lock(&m->table_lock);
+	h->next = m->handles;
+	h->before = &m->handles;
+	if (h->next)
+		h->next->before = &h->next;
+	m->handles = h;
+	pthread_mutex_unlock(&m->table_lock);
+	*ret = h;
+	return 0;
+}
+
+void handle_free(struct mount *m, struct handle *h)
+{
+	pthread_mutex_lock(&m->table_lock);
+	*h->before = h->next;
+	if (h->next)
+		h->next->before = h->before;
+	pthread_mutex_unlock(&m->table_lock);
+	node_unref(m, h->node);
+	free(h->buf);
+	free(h);
+}
+
+void handle_close(struct mount *m, struct handle *h)
+{
+	if (h->ops->release)
+		h->ops->release(m, h);
+	handle_free(m, h);
+}
+
+void handle_close_all(struct mount *m)
+{
+	while (m->handles)
+		handle_close(m, m->handles);
+}
