@@ -158,7 +158,7 @@ def test_an_open_file_outlives_a_restart_of_the_head(fresh):
 
 
 def test_a_short_restart_of_the_head_is_waited_out(fresh):
-    c = fresh(2, fixed_ports=True)
+    c = fresh(2, fixed_ports=True, options="timeout=60")
     path = c.mounts[1].path
     (path / "f").write_bytes(b"x" * 100000)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
