@@ -23,8 +23,7 @@ struct question {
 };
 
 /* -ENOENT: no such operation; -EINVAL: bad or unknown key, bad value, wrong format, operation not defined for the dtype.
- * The reason ends with the question and a caret under the mistake on one line each is NOT possible (reasons are one line), so it
- * reads: "compute/var,ddof=x: ddof: 'x' is not a whole number (at character 10)". */
+ * The reason is one line that says where: "compute/var,ddof=x: ddof: 'x' is not a whole number (at character 10)". */
 int question_parse(const char *name, enum dtype dtype, struct question *ret, struct reason *why);
 
 #endif

@@ -65,8 +65,7 @@ static int adopt_entry(struct adoption *a, struct node *dir, unsigned depth, con
 	bool leaf = depth + 1 == g->rank;
 	int err;
 
-	if (parse_u64(e->name, GRID_PARTITIONS_MAX, &a->coords[depth]) || a->coords[depth] >= g->counts[depth] ||
-	    leaf == e->is_dir)
+	if (!chunk_parse_coord(e->name, &a->coords[depth]) || a->coords[depth] >= g->counts[depth] || leaf == e->is_dir)
 		return not_a_chunk(a, dir, e->name);
 	err = dir->ops->lookup(a->m, dir, e->name, &n);
 	if (err)
@@ -84,14 +83,14 @@ static int adopt_entry(struct adoption *a, struct node *dir, unsigned depth, con
 	return err;
 }
 
-/* All entries are tried; the first failure is returned. */
+/* All entries are tried, whatever became of the others; the first failure is returned. */
 static int adopt_dir(struct adoption *a, struct node *dir, unsigned depth)
 {
 	struct entry *list = NULL;
 	struct emit emit = { collect, &list, SIZE_MAX };
 	int first = dir->ops->readdir(a->m, dir, NULL, 0, &emit);
 
-	for (struct entry *e = list; e && !(first && !list); e = e->next) {
+	for (struct entry *e = list; e; e = e->next) {
 		int err = adopt_entry(a, dir, depth, e);
 		if (err && !first)
 			first = err;

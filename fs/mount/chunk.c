@@ -29,7 +29,7 @@ bool chunk_is_temporary(const char *name)
 
 /* ---- names ---- */
 
-static bool parse_coord(const char *name, uint64_t *ret)
+bool chunk_parse_coord(const char *name, uint64_t *ret)
 {
 	return parse_u64(name, GRID_PARTITIONS_MAX, ret) == 0 && (name[0] != '0' || name[1] == '\0');
 }
@@ -71,7 +71,7 @@ int chunk_resolve(struct mount *m, struct node *dir, const char *name, uint64_t 
 
 	if (err)
 		return err;
-	if (parse_coord(name, &x)) {
+	if (chunk_parse_coord(name, &x)) {
 		err = child_index(&v->zarr.grid, dir, x, ret_partition) ? 0 : -ENOENT;
 	} else {
 		err = hidden_name(&v->zarr.grid, dir, name, ret_hidden);
@@ -332,7 +332,7 @@ static uint32_t node_near(struct mount *m, struct node *dir, const char *name)
 	if (n > 0 && n < sizeof(digits)) {
 		memcpy(digits, name, n);
 		digits[n] = '\0';
-		if (parse_coord(digits, &x))
+		if (chunk_parse_coord(digits, &x))
 			child_index(&v->zarr.grid, dir, x, &index);
 	}
 	owner = layout_owner(bytes_layout(v->bytes), index);

@@ -11,7 +11,9 @@
 #include "node.h"
 
 int chunk_lookup_top(struct mount *m, uint64_t array_ino,
-		     struct node **ret);   /* "c": the directory, or the file of a rank-0 array */
+		     struct node **ret); /* "c": the directory, or the file of a rank-0 array */
+/* A coordinate as Zarr spells it: decimal, without leading zeros, so that no two names mean one partition. */
+bool chunk_parse_coord(const char *name, uint64_t *ret);
 bool chunk_is_temporary(const char *name); /* a hidden name in the array's directory */
 /* 0 when no partition and no temporary is left; -ENOTEMPTY. */
 int chunk_all_gone(struct mount *m, uint64_t array_ino);

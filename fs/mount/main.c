@@ -52,7 +52,7 @@ static void usage(FILE *to)
 		"      key=FILE         the cluster's key (default: the store's)\n"
 		"      timeout=SECONDS  after which an operation on a node that does not answer fails (default 10)\n"
 		"      show_views       list data, data.npy and compute/ in arrays\n"
-		"      log=FILE         where to log when in the background (default: syslog's place, /dev/null)\n"
+		"      log=FILE         where to log when in the background (default: nowhere)\n"
 		"      and those of FUSE: ro, allow_other, nosuid, nodev, noexec, ...\n"
 		"  --help, --version\n");
 }

@@ -162,7 +162,7 @@ def bench_mean(table, c, a):
     memory = np.array(a)
 
     def ours():
-        with open(data, "r+b", buffering=0) as f:  # a new generation, so that the answer is not the cached one
+        with open(data, "r+b", buffering=0) as f:  # a new generation: no answer of before will do
             f.write(a[0, :1].tobytes())
         return clock(view.read_text)
 
