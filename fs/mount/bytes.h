@@ -38,6 +38,8 @@ struct segment {
 int bytes_read(struct bytes *b, const struct segment *segments, size_t n, struct cancel *cancel, struct reason *why);
 /* When [offset, offset + len) of the partition is wholly in one local file: a descriptor to reply from (the caller closes it).  -ENOENT when not. */
 int bytes_read_fd(struct bytes *b, uint64_t partition, uint64_t offset, size_t len, int *ret_fd, struct reason *why);
+/* When the partition is exactly len bytes in a local file: its descriptor, as above. */
+int bytes_whole_fd(struct bytes *b, uint64_t partition, uint64_t len, int *ret_fd, struct reason *why);
 int bytes_write(struct bytes *b, const struct segment *segments, size_t n, struct reason *why);
 /* Ends all write leases of this mount on the object.  durable: data, sums and every earlier seal of the object on all its nodes are on the disk when
  * it returns.  The first failure is returned, after trying the others. */

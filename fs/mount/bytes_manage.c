@@ -1,5 +1,7 @@
 #include "bytes_internal.h"
 
+#include <sys/stat.h>
+
 #define LIST_PAGE 8192u /* entries of one reply */
 
 /* Ends what this mount has under way in the partition and runs one request there, so that neither overtakes the other. */
@@ -92,6 +94,21 @@ int bytes_drop(struct bytes *b, uint64_t first, uint64_t count, struct reason *w
 	err = call_nodes(b, first, count, &call, calls, &n, why);
 	forget_parts(b, first, count);
 	return err;
+}
+
+int bytes_whole_fd(struct bytes *b, uint64_t partition, uint64_t len, int *ret_fd, struct reason *why)
+{
+	struct stat st;
+	int fd, err = len > SIZE_MAX ? -ENOENT : bytes_read_fd(b, partition, 0, (size_t)len, &fd, why);
+
+	if (err)
+		return err;
+	if (fstat(fd, &st) || (uint64_t)st.st_size != len) {
+		close(fd);
+		return -ENOENT;
+	}
+	*ret_fd = fd;
+	return 0;
 }
 
 /* ---- listing ---- */

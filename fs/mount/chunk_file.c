@@ -145,6 +145,20 @@ static int chunk_read(struct mount *m, struct handle *h, size_t size, uint64_t o
 	return err ? errors_add(m, n, -err, &why) : 0;
 }
 
+static int chunk_whole_fd(struct mount *m, struct node *n, int *ret_fd)
+{
+	struct reason why = { "" };
+	struct array_view *v;
+	uint64_t end;
+	int err = fresh_end(n, &end) ? -ENOENT : array_view(m, n->array, &v);
+
+	if (err)
+		return err;
+	err = bytes_whole_fd(v->bytes, n->index, v->zarr.grid.partition_bytes, ret_fd, &why);
+	array_view_unref(v);
+	return err;
+}
+
 static int chunk_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
 {
 	struct node *n = h->node;
@@ -224,6 +238,7 @@ const struct node_ops chunk_ops = {
 	.flush = chunk_flush,
 	.fsync = chunk_fsync,
 	.release = chunk_release,
+	.whole_fd = chunk_whole_fd,
 	.free = chunk_free,
 };
 

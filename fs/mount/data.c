@@ -193,6 +193,24 @@ static int data_write(struct mount *m, struct handle *h, const char *buf, size_t
 	return data_write_bytes(m, h->node, buf, size, offset, true);
 }
 
+static int data_whole_fd(struct mount *m, struct node *n, int *ret_fd)
+{
+	struct reason why = { "" };
+	struct array_view *v;
+	struct array *a;
+	int err = data_view_of(m, n, &a, &v);
+
+	if (err)
+		return err;
+	const struct grid *g = &v->zarr.grid;
+	if (g->native && g->n_partitions == 1 && array_size(a, v) == g->partition_bytes)
+		err = bytes_whole_fd(v->bytes, 0, g->partition_bytes, ret_fd, &why);
+	else
+		err = -ENOENT;
+	array_view_unref(v);
+	return err;
+}
+
 const struct node_ops data_ops = {
 	.name = "data",
 	.getattr = data_getattr,
@@ -203,4 +221,5 @@ const struct node_ops data_ops = {
 	.flush = data_flush,
 	.fsync = data_fsync,
 	.release = data_release,
+	.whole_fd = data_whole_fd,
 };

@@ -406,6 +406,18 @@ static int file_write(struct mount *m, struct handle *h, const char *buf, size_t
 	return 0;
 }
 
+static int file_whole_fd(struct mount *m, struct node *n, int *ret_fd)
+{
+	struct file *f = n->state;
+	struct reason why = { "" };
+	int err;
+	uint64_t size = f ? file_size(m, n, &err) : 0;
+
+	if (!f || err || size == 0 || size > bytes_layout(f->bytes)->partition_bytes)
+		return -ENOENT;
+	return bytes_whole_fd(f->bytes, 0, size, ret_fd, &why);
+}
+
 static int file_flush(struct mount *m, struct handle *h)
 {
 	return file_settle(m, h->node);
@@ -461,4 +473,5 @@ const struct node_ops file_ops = {
 	.flush = file_flush,
 	.fsync = file_fsync,
 	.release = file_release,
+	.whole_fd = file_whole_fd,
 };

@@ -52,6 +52,7 @@ static void usage(FILE *to)
 		"      key=FILE         the cluster's key (default: the store's)\n"
 		"      timeout=SECONDS  after which an operation on a node that does not answer fails (default 10)\n"
 		"      show_views       list data, data.npy and compute/ in arrays\n"
+		"      passthrough      let the kernel read files of one partition on this machine by itself\n"
 		"      log=FILE         where to log when in the background (default: nowhere)\n"
 		"      and those of FUSE: ro, allow_other, nosuid, nodev, noexec, ...\n"
 		"  --help, --version\n");
@@ -105,6 +106,8 @@ static int take_option(struct program *p, const char *word)
 		if (parse_u64(word + 8, TIMEOUT_MAX_S, &seconds) || seconds == 0)
 			return usage_error("timeout= takes a whole number of seconds from 1 to 3600", word + 8);
 		p->mount.options.timeout_ms = (unsigned)seconds * 1000;
+	} else if (!strcmp(word, "passthrough")) {
+		p->mount.options.passthrough = true;
 	} else if (!strcmp(word, "show_views")) {
 		p->mount.options.show_views = true;
 	} else if (is_for_fuse(word)) {

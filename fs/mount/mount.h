@@ -1,6 +1,7 @@
 /* mount.h - one mounted tree: what its parts share.
  *
  *   ops.c      FUSE's requests: each is decoded, handed to a node, answered exactly once
+ *   ops_dir, ops_through  the same for directories, and for files that the kernel reads by itself
  *   session.c  the FUSE session: mount, loop, notifications (only ops*.c and this know FUSE)
  *   handle.c   what is open
  *   node.c     the table of nodes (inodes that the kernel knows)
@@ -36,6 +37,7 @@ struct mount_options {
 	char root_path[4096]; /* of HOST:PORT:/PATH; "/" otherwise */
 	unsigned timeout_ms;
 	bool show_views;
+	bool passthrough; /* wanted */
 	bool foreground;
 	bool debug;
 };
@@ -61,6 +63,7 @@ struct mount {
 	struct inval *inval;
 
 	_Atomic uint64_t head_lost_ns; /* monotonic; 0: the head answers, or never has */
+	bool through;                  /* passthrough is on: set before the first request */
 	_Atomic bool stopping;         /* unmounted: questions under compute/ are given up */
 
 	_Atomic uint64_t n_reductions; /* questions under compute/ that the nodes were asked */

@@ -53,11 +53,18 @@ struct node {
 	bool busy;           /* someone opens, flushes or closes: wait for `idle` */
 	pthread_cond_t idle; /* busy was cleared */
 	void *state;         /* the kind's own, while open */
+	struct {             /* ops_through.c; counts of handles */
+		bool deciding;
+		unsigned n_plain, n_through;
+		int backing_id;
+	} through;
 	/* FILE: what sidecar.c keeps of one whose bytes the head holds, and for how many.  Apart from `state`: what was opened before it
 	 * took the name zarr.json goes on with its partitions to its last close. */
 	void *whole;
 	unsigned n_whole;
 };
+
+enum handle_through { HANDLE_UNTOLD, HANDLE_DECIDING, HANDLE_PLAIN, HANDLE_THROUGH }; /* ops_through.c */
 
 /* What open made; one per file descriptor description. */
 struct handle {
@@ -66,6 +73,7 @@ struct handle {
 	const struct node_ops *ops;    /* of the node, unless open chose others (an inline file's) */
 	int flags;                     /* of open */
 	bool direct_io, keep_cache;
+	enum handle_through through;
 	char *buf; /* a computed result or a snapshot; the handle owns it */
 	size_t buf_bytes;
 	void *state;
@@ -138,6 +146,8 @@ struct node_ops {
 	int (*flush)(struct mount *m, struct handle *h);
 	int (*fsync)(struct mount *m, struct handle *h);
 	void (*release)(struct mount *m, struct handle *h);
+	/* When the node, which is open for reading only, is exactly one file on this machine: a descriptor (the caller closes it). */
+	int (*whole_fd)(struct mount *m, struct node *n, int *ret_fd);
 	void (*free)(struct node *n); /* of state, when the node goes */
 };
 

@@ -215,6 +215,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 
 	/* The size first and alone: kinds of files treat it apart from what is only attributes. */
 	rest.valid &= ~(uint32_t)WIRE_SET_SIZE;
+	if (!err && (change.valid & WIRE_SET_SIZE))
+		err = ops_through_check_resize(m, n);
 	if (!err && (change.valid & WIRE_SET_SIZE)) {
 		change.valid = WIRE_SET_SIZE;
 		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &change);
@@ -328,6 +330,19 @@ static void opening_interrupted(fuse_req_t req, void *data)
 	cancel_fire(data);
 }
 
+static void set_backing(struct fuse_file_info *fi, int id)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+	if (id > 0) {
+		fi->backing_id = id;
+		fi->keep_cache = 0;
+	}
+#else
+	(void)fi;
+	(void)id;
+#endif
+}
+
 static int reply_opened(struct mount *m, struct opening *o)
 {
 	struct fuse_entry_param e;
@@ -335,6 +350,7 @@ static int reply_opened(struct mount *m, struct opening *o)
 	o->fi.fh = (uint64_t)(uintptr_t)o->handle;
 	o->fi.direct_io = o->handle->direct_io;
 	o->fi.keep_cache = o->handle->keep_cache;
+	set_backing(&o->fi, ops_through_decide(o->req, o->handle));
 	if (!o->created)
 		return fuse_reply_open(o->req, &o->fi);
 	int err = ops_fill_entry(m, o->node, &e);
@@ -350,16 +366,21 @@ static void opening_run(void *arg)
 	struct opening *o = arg;
 	struct mount *m = ops_mount_of(o->req);
 	struct handle *h = o->handle;
-	int err = h->ops->open ? h->ops->open(m, o->node, h, &o->cancel) : 0;
+	int err = ops_through_begin(m, h);
+
+	if (!err && h->ops->open)
+		err = h->ops->open(m, o->node, h, &o->cancel);
 
 	/* No interrupt may find this opening once it is answered. */
 	fuse_req_interrupt_func(o->req, NULL, NULL);
 	if (err) {
+		ops_through_end(o->req, h);
 		ops_reply_err(o->req, err);
 		handle_free(m, h);
 	} else {
 		atomic_fetch_add(&h->uses, 1);
 		if (reply_opened(m, o)) {
+			ops_through_end(NULL, h);
 			handle_close(m, h); /* the opener has gone away */
 			err = -EINTR;
 		}
@@ -497,6 +518,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	(void)id;
+	ops_through_end(req, ops_handle(fi));
 	handle_close(ops_mount_of(req), ops_handle(fi));
 	fuse_reply_err(req, 0);
 }

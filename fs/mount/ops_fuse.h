@@ -2,7 +2,7 @@
 #ifndef SLABFS_OPS_FUSE_H
 #define SLABFS_OPS_FUSE_H
 
-#define FUSE_USE_VERSION 312
+#define FUSE_USE_VERSION 312 /* what 3.17 adds is there all the same; FUSE_VERSION tells */
 #include <fuse_lowlevel.h>
 
 #include "mount.h"
@@ -47,6 +47,14 @@ int ops_fill_entry(struct mount *m, struct node *n, struct fuse_entry_param *ret
 
 void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cookie, struct fuse_file_info *fi);
 void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cookie, struct fuse_file_info *fi);
+
+/* Passthrough (ops_through.c).  Around an open: begin before the node's open; decide after it, which gives the id for the reply or 0;
+ * end when the handle goes, or the open failed (req NULL when it was answered already). */
+bool ops_through_init(struct fuse_conn_info *conn);
+int ops_through_begin(struct mount *m, struct handle *h);
+int ops_through_decide(fuse_req_t req, struct handle *h);
+void ops_through_end(fuse_req_t req, struct handle *h);
+int ops_through_check_resize(struct mount *m, struct node *n);
 
 /* session.c's answer to the kernel's first request. */
 void ops_init(void *userdata, struct fuse_conn_info *conn);

@@ -21,7 +21,6 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 					   FUSE_CAP_ASYNC_READ,      FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS,
 					   FUSE_CAP_READDIRPLUS_AUTO };
 
-	(void)userdata;
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
 		if (conn->capable & wanted[i])
 			conn->want |= wanted[i];
@@ -31,6 +30,11 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = MAX_THREADS;
 	conn->congestion_threshold = MAX_THREADS * 3 / 4;
 	conn->time_gran = 1;
+	struct mount *m = userdata;
+	m->through = m->options.passthrough && ops_through_init(conn);
+	if (m->options.passthrough && !m->through)
+		log_warn("-o passthrough: the kernel (6.9 or later), libfuse (3.17) or the privilege for it is missing; "
+			 "going on without");
 	if (the_ready)
 		the_ready(the_ready_arg);
 }
