@@ -33,8 +33,9 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 	struct mount *m = userdata;
 	m->through = m->options.passthrough && ops_through_init(conn);
 	if (m->options.passthrough && !m->through)
-		log_warn("-o passthrough: the kernel (6.9 or later), libfuse (3.17) or the privilege for it is missing; "
-			 "going on without");
+		log_warn(
+			"-o passthrough: the kernel (6.9 or later), libfuse (3.17) or the privilege for it is missing; "
+			"going on without");
 	if (the_ready)
 		the_ready(the_ready_arg);
 }
