@@ -185,8 +185,10 @@ int meta_op_commit(struct meta_op *op)
 		in.flags |= WIRE_ATTR_CHUNKDIR; /* what was written, perhaps through `data`, is to be listed */
 	in.generation++;
 	in.mtime = mtime ? mtime : op->now;
+	/* The write changed it, not the close that tells of it. */
+	in.ctime = (uint64_t)MAX((int64_t)in.mtime, (int64_t)in.ctime);
 	meta_changed(op, &in, WIRE_INVAL_ATTR | WIRE_INVAL_DATA);
-	err = inode_touch(op, &in, false);
+	err = inode_set(op->m, &in);
 	return err ? err : meta_reply_attr(op, &in);
 }
 

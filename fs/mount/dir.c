@@ -25,11 +25,14 @@ static int dir_getattr(struct mount *m, struct node *n, struct stat *ret)
 	struct wire_attr attr;
 	int err = node_attr(m, n, &attr);
 
-	/* The way to .slabfs must stay open when the head does not answer. */
-	if (n == m->root && (err == -EIO || err == -ETIMEDOUT)) {
+	/* The way to .slabfs must stay open when the head does not answer.  A directory that was removed may still be someone's
+	 * working directory. */
+	if ((n == m->root && (err == -EIO || err == -ETIMEDOUT)) || err == -ESTALE) {
 		pthread_mutex_lock(&n->lock);
 		attr = n->attr;
 		pthread_mutex_unlock(&n->lock);
+		if (err == -ESTALE)
+			attr.nlink = le32_of(0);
 		err = 0;
 	}
 	if (!err)
@@ -212,7 +215,10 @@ void node_removed(struct mount *m, const struct wire_attr *now)
 	if (!n)
 		return;
 	pthread_mutex_lock(&n->lock);
-	n->attr_valid = false;
+	/* A directory's are the last that there will be: the head does not keep it. */
+	n->attr_valid = S_ISDIR(le32_get(now->mode)) && le32_get(now->nlink) == 0;
+	if (n->attr_valid)
+		n->attr = *now;
 	pthread_mutex_unlock(&n->lock);
 	node_unref(m, n);
 }

@@ -166,6 +166,11 @@ static void file_changed(struct mount *m, struct node *n, struct file *f, const 
 	atomic_compare_exchange_strong(&f->generation, &before, generation);
 }
 
+static bool ns_before(struct timespec a, struct timespec b)
+{
+	return a.tv_sec != b.tv_sec ? a.tv_sec < b.tv_sec : a.tv_nsec < b.tv_nsec;
+}
+
 static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
 {
 	struct wire_attr attr;
@@ -190,7 +195,8 @@ static int file_getattr(struct mount *m, struct node *n, struct stat *ret)
 		ret->st_blocks = (blkcnt_t)div_up((uint64_t)ret->st_size, 512);
 		ret->st_mtim.tv_sec = (time_t)(f->write_ns / 1000000000u);
 		ret->st_mtim.tv_nsec = (long)(f->write_ns % 1000000000u);
-		ret->st_ctim = ret->st_mtim;
+		if (ns_before(ret->st_ctim, ret->st_mtim))
+			ret->st_ctim = ret->st_mtim;
 	}
 	pthread_mutex_unlock(&n->lock);
 	return 0;
@@ -301,9 +307,27 @@ static int file_setattr(struct mount *m, struct node *n, struct handle *h, const
 	return err;
 }
 
+/* What O_TRUNC does.  A write takes setuid and setgid away from what is not root's doing; the kernel sees to it but for this one. */
+static int change_to_zero(struct mount *m, struct node *n, const struct handle *h, struct change *ret)
+{
+	struct wire_attr attr;
+	uint32_t mode;
+	int err = node_attr(m, n, &attr);
+
+	if (err)
+		return err;
+	mode = le32_get(attr.mode);
+	*ret = (struct change){ .valid = WIRE_SET_SIZE, .mode = mode & 07777 & ~(uint32_t)S_ISUID };
+	if (mode & S_IXGRP)
+		ret->mode &= ~(uint32_t)S_ISGID;
+	if (h->uid != 0 && ret->mode != (mode & 07777))
+		ret->valid |= WIRE_SET_MODE;
+	return 0;
+}
+
 static int file_open(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel)
 {
-	struct change to_zero = { .valid = WIRE_SET_SIZE };
+	struct change to_zero;
 	struct wire_attr attr;
 	int err;
 
@@ -315,6 +339,8 @@ static int file_open(struct mount *m, struct node *n, struct handle *h, struct c
 	if (err)
 		return err;
 	if (h->flags & O_TRUNC)
+		err = change_to_zero(m, n, h, &to_zero);
+	if (!err && h->flags & O_TRUNC)
 		err = file_resize(m, n, 0, &to_zero);
 	if (!err)
 		err = node_attr(m, n, &attr);

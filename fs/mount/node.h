@@ -72,6 +72,7 @@ struct handle {
 	struct node *node;             /* counted */
 	const struct node_ops *ops;    /* of the node, unless open chose others (an inline file's) */
 	int flags;                     /* of open */
+	uint32_t uid;                  /* who opened it */
 	bool direct_io, keep_cache;
 	enum handle_through through;
 	char *buf; /* a computed result or a snapshot; the handle owns it */

@@ -221,7 +221,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 		change.valid = WIRE_SET_SIZE;
 		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &change);
 	}
-	if (!err && rest.valid)
+	/* Nothing to set is chown(-1, -1): it changes ctime. */
+	if (!err && (rest.valid || !to_set))
 		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &rest);
 	if (err)
 		ops_reply_err(req, err);
@@ -404,6 +405,7 @@ static void start_open(fuse_req_t req, struct node *n, const struct fuse_file_in
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	h->uid = fuse_req_ctx(req)->uid;
 	*o = (struct opening){ .req = req, .node = n, .handle = h, .fi = *fi, .created = created };
 	cancel_init(&o->cancel);
 	if (!n->ops->slow_open) {
