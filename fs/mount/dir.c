@@ -79,6 +79,12 @@ bool dir_view_exists(const struct wire_attr *dir, const char *name)
 	return (le32_get(dir->flags) & WIRE_ATTR_SIDECAR) && node_is_array(dir) && view_named(name);
 }
 
+/* Whether an array may show something of its own under this name; what other names are does not depend on the directory's attributes. */
+static bool may_be_shown(const char *name)
+{
+	return view_named(name) || !strcmp(name, "c");
+}
+
 static int lookup_view(struct mount *m, struct node *dir, enum node_kind kind, uint64_t tag, const char *name,
 		       struct node **ret)
 {
@@ -101,6 +107,8 @@ static bool lookup_shown(struct mount *m, struct node *dir, const char *name, st
 		*ret_err = node_of_view(m, NODE_CONTROLDIR, 0, NULL, 0, name, ret);
 		return true;
 	}
+	if (!may_be_shown(name))
+		return false;
 	*ret_err = node_attr(m, dir, &attr);
 	if (*ret_err)
 		return true;
@@ -174,10 +182,10 @@ static int make_top(struct mount *m, struct node *dir, const struct wire_attr *n
 
 static int dir_make(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret)
 {
-	struct wire_attr attr;
+	struct wire_attr attr = { 0 };
 	bool empty = false;
 	uint64_t seq;
-	int err = node_attr(m, dir, &attr);
+	int err = may_be_shown(name) ? node_attr(m, dir, &attr) : 0;
 
 	if (err)
 		return err;
@@ -253,8 +261,8 @@ static int unlink_top(struct mount *m, struct node *dir)
 
 static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 {
-	struct wire_attr attr;
-	int err = node_attr(m, dir, &attr);
+	struct wire_attr attr = { 0 };
+	int err = may_be_shown(name) ? node_attr(m, dir, &attr) : 0;
 
 	if (err)
 		return err;
@@ -272,8 +280,8 @@ static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 
 static int dir_rmdir(struct mount *m, struct node *dir, const char *name)
 {
-	struct wire_attr attr;
-	int err = node_attr(m, dir, &attr);
+	struct wire_attr attr = { 0 };
+	int err = may_be_shown(name) ? node_attr(m, dir, &attr) : 0;
 	uint64_t seq;
 
 	if (err)
