@@ -136,7 +136,9 @@ static void run_slow(void *arg)
 {
 	struct job *j = arg;
 
-	if (atomic_load(&j->cancelled))
+	if (j->later)
+		j->later(j->r.conn->server->daemon, &j->r, j->later_arg);
+	else if (atomic_load(&j->cancelled))
 		reply_error(&j->r, -ECANCELED, &(struct reason){ "" });
 	else
 		run(j);
@@ -151,6 +153,7 @@ static struct job *copy_job(const struct job *j)
 		return NULL;
 	copy->r = j->r;
 	copy->handler = j->handler;
+	copy->later = NULL;
 	copy->answered = false;
 	atomic_init(&copy->cancelled, false);
 	memcpy(copy->body, j->body, sizeof(copy->body));
@@ -194,6 +197,28 @@ static int start_slow(struct conn *c, struct job *j, struct reason *why)
 		return 0;
 	job_done(copy);
 	return reason_set(why, EBUSY, "too many requests are waiting on this node");
+}
+
+/* What it waits for was begun already, so it is not refused however many there are: there are never more than requests were read. */
+int request_later(struct request *r, later_fn *fn, void *arg)
+{
+	struct job *now = job_of(r), *j;
+	struct conn *c = r->conn;
+
+	r->payload_bytes = 0;
+	j = copy_job(now);
+	if (!j)
+		return -ENOMEM;
+	j->later = fn;
+	j->later_arg = arg;
+	pthread_mutex_lock(&c->lock);
+	LIST_INSERT_HEAD(&c->jobs, j, link);
+	c->n_jobs++;
+	pthread_mutex_unlock(&c->lock);
+	now->answered = true; /* by the copy */
+	if (pool_add(pool_of(c->server, r->type), run_slow, j))
+		run_slow(j);
+	return 0;
 }
 
 static void cancel(struct conn *c, uint64_t id)
@@ -354,6 +379,7 @@ static int serve_frame(struct conn *c, struct reason *why)
 		.payload_bytes = (size_t)le64_get(h.payload_bytes),
 	};
 	j.handler = c->server->handlers[j.r.type];
+	j.later = NULL;
 	j.answered = false;
 	atomic_init(&j.cancelled, false);
 	err = receive_rest(c, &j, le32_get(h.body_bytes));

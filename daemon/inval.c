@@ -298,6 +298,20 @@ static void wait_answers(struct inval *iv, struct waiter *w)
 	pthread_mutex_unlock(&iv->lock);
 }
 
+bool inval_needed(struct inval *iv, const struct inval_list *list, uint64_t origin)
+{
+	bool needed = false;
+
+	pthread_mutex_lock(&iv->lock);
+	for (size_t i = 0; i < list->n && !needed; i++) {
+		const struct holders *h = map_get(&iv->inodes, list->items[i].ino);
+		for (uint32_t k = 0; h && k < h->n; k++)
+			needed = needed || list->items[i].to_origin || h->at[k].session != origin;
+	}
+	pthread_mutex_unlock(&iv->lock);
+	return needed;
+}
+
 static void finish_target(struct inval *iv, const struct target *t)
 {
 	struct pending *p;

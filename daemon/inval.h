@@ -54,6 +54,8 @@ struct inval_list {
 	struct inval_item items[INVAL_ITEMS_MAX];
 };
 
+/* Whether somebody is to be told, and so to be waited for. */
+bool inval_needed(struct inval *iv, const struct inval_list *list, uint64_t origin);
 /* Pushes to every holder but `origin` (unless the item says so), and waits until all have answered; who does not within INVAL_WAIT_MS is cut off. */
 void inval_send(struct inval *iv, const struct inval_list *list, uint64_t origin);
 void inval_acked(struct inval *iv, uint64_t seq, uint64_t session);

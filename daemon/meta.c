@@ -96,14 +96,19 @@ static bool has_open(void *arg, uint64_t ino, uint64_t session)
 	return mine && map_get(mine, ino);
 }
 
+static void forget_gone(struct meta_op *op)
+{
+	for (size_t i = 0; i < op->n_gone; i++)
+		inval_gone(op->m->inval, op->gone[i]);
+}
+
 /* Who was told of a change to a file asks again before it caches anything of it, unless it has the file open: then its pages come back
  * without a word to the head.  A directory's names are held on to, for each is told by itself. */
 static void forget_holders(struct meta_op *op)
 {
 	struct meta *m = op->m;
 
-	for (size_t i = 0; i < op->n_gone; i++)
-		inval_gone(m->inval, op->gone[i]);
+	forget_gone(op);
 	pthread_mutex_lock(&m->lock);
 	for (size_t i = 0; i < op->changes.n; i++)
 		if (!op->changes.items[i].is_dir)
@@ -132,13 +137,9 @@ static int run_write(struct meta_op *op, meta_fn *run)
 
 	if (err == -ENOSPC && makes_room(op->type) && meta_reserve_give(m))
 		err = run_transaction(op, run);
-	if (err)
-		return err;
-	if (op->reap)
+	if (!err && op->reap)
 		reaper_wake(m->reaper);
-	inval_send(m->inval, &op->changes, op->peer.session);
-	forget_holders(op);
-	return 0;
+	return err;
 }
 
 static int run_read(struct meta_op *op, meta_fn *run)
@@ -152,7 +153,13 @@ static int run_read(struct meta_op *op, meta_fn *run)
 	return err;
 }
 
-int meta_execute(struct meta_op *op)
+void meta_finish(struct meta_op *op)
+{
+	inval_send(op->m->inval, &op->changes, op->peer.session);
+	forget_holders(op);
+}
+
+int meta_start_op(struct meta_op *op, bool *ret_tell)
 {
 	const struct meta_row *row = &rows[op->type];
 	int err;
@@ -170,7 +177,54 @@ int meta_execute(struct meta_op *op)
 		free(op->reply_payload);
 		op->reply_payload = NULL;
 	}
+	*ret_tell = !err && row->kind == META_WRITE && inval_needed(op->m->inval, &op->changes, op->peer.session);
+	if (!err && row->kind == META_WRITE && !*ret_tell)
+		forget_gone(op);
 	return err;
+}
+
+int meta_execute(struct meta_op *op)
+{
+	bool tell;
+	int err = meta_start_op(op, &tell);
+
+	if (tell)
+		meta_finish(op);
+	return err;
+}
+
+static void meta_reply(struct request *r, struct meta_op *op)
+{
+	request_reply(r, op->reply.bytes, op->reply_payload, op->reply_payload_bytes);
+	free(op->reply_payload);
+}
+
+static void meta_later(struct daemon *d, struct request *r, void *arg)
+{
+	struct meta_op *op = arg;
+
+	(void)d;
+	meta_finish(op);
+	meta_reply(r, op);
+	free(op);
+}
+
+/* The answers to invalidations come in on the threads of connections: none of these may wait for them. */
+static int meta_wait(struct request *r, struct meta_op *op)
+{
+	struct meta_op *copy = malloc(sizeof(*copy));
+	int err = copy ? 0 : -ENOMEM;
+
+	if (copy) {
+		*copy = *op;
+		err = request_later(r, meta_later, copy);
+	}
+	if (err) {
+		meta_finish(op);
+		meta_reply(r, op);
+		free(copy);
+	}
+	return 0;
 }
 
 static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
@@ -183,33 +237,35 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 			      .payload = r->payload,
 			      .payload_bytes = r->payload_bytes,
 			      .why = why };
+	bool tell;
 	int err;
 
 	if (!d->meta)
 		return reason_set(why, EREMOTE, "node %u is not the head; the head is %s", d->sb.node_id, d->sb.head);
-	err = meta_execute(&op);
+	err = meta_start_op(&op, &tell);
 	if (err)
 		return err;
-	request_reply(r, op.reply.bytes, op.reply_payload, op.reply_payload_bytes);
-	free(op.reply_payload);
+	if (tell)
+		return meta_wait(r, &op);
+	meta_reply(r, &op);
 	return 0;
 }
 
-/* Writers are slow because they wait for the answers to invalidations, which come in on connections' threads. */
+/* A writer is quick unless somebody is to be told of what it did.  Slow: what reads long documents or waits for the disk. */
 static const struct handler handlers[] = {
 	{ WIRE_LOOKUP, false, meta_handle },      { WIRE_GETATTR, false, meta_handle },
-	{ WIRE_SETATTR, true, meta_handle },      { WIRE_MAKE, true, meta_handle },
-	{ WIRE_LINK, true, meta_handle },         { WIRE_UNLINK, true, meta_handle },
-	{ WIRE_RMDIR, true, meta_handle },        { WIRE_RENAME, true, meta_handle },
+	{ WIRE_SETATTR, false, meta_handle },     { WIRE_MAKE, false, meta_handle },
+	{ WIRE_LINK, false, meta_handle },        { WIRE_UNLINK, false, meta_handle },
+	{ WIRE_RMDIR, false, meta_handle },       { WIRE_RENAME, false, meta_handle },
 	{ WIRE_READLINK, false, meta_handle },    { WIRE_READDIR, false, meta_handle },
-	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, true, meta_handle },
-	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, true, meta_handle },
+	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, false, meta_handle },
+	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, false, meta_handle },
 	{ WIRE_STATFS, false, meta_handle },      { WIRE_OPEN, false, meta_handle },
-	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, true, meta_handle },
+	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, false, meta_handle },
 	{ WIRE_METASYNC, true, meta_handle },     { WIRE_FORGET, false, meta_handle },
 	{ WIRE_INLINE_READ, false, meta_handle }, { WIRE_INLINE_WRITE, true, meta_handle },
 	{ WIRE_DEFINE, true, meta_handle },       { WIRE_RESIZE, true, meta_handle },
-	{ WIRE_CHUNKDIR, true, meta_handle },     { 0 },
+	{ WIRE_CHUNKDIR, false, meta_handle },    { 0 },
 };
 
 void meta_session_gone(struct meta *m, uint64_t session)

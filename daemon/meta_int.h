@@ -145,6 +145,9 @@ meta_fn meta_op_lookup, meta_op_getattr, meta_op_setattr, meta_op_make, meta_op_
 
 /* Runs one message; on success the reply is in op and the caller frees op->reply_payload. */
 int meta_execute(struct meta_op *op);
+/* The same in two steps: when *ret_tell, others are yet to be told of what was done, which meta_finish does, and waits for them. */
+int meta_start_op(struct meta_op *op, bool *ret_tell);
+void meta_finish(struct meta_op *op);
 void meta_session_gone(struct meta *m, uint64_t session);
 int meta_open_db(struct meta *m, const char *path, struct reason *why);
 int meta_sync(struct meta *m); /* everything acknowledged before is durable; concurrent callers share one fsync */

@@ -48,6 +48,11 @@ struct module {
 };
 extern const struct module part_module, compute_module, meta_module, nodes_module;
 
+/* For a quick handler that finds that it must wait: fn answers on the request's pool, without r->body and r->payload.  It runs even when the
+ * request was cancelled or its connection is gone.  The handler then returns 0. */
+typedef void later_fn(struct daemon *d, struct request *r, void *arg);
+int request_later(struct request *r, later_fn *fn, void *arg);
+
 /* Replies.  body: the row's reply_body bytes (NULL when that is 0).  Errors of the connection are the server's business. */
 void request_reply(struct request *r, const void *body, const void *payload, size_t payload_bytes);
 void request_reply_fd(struct request *r, const void *body, int fd); /* unix only; fd stays the caller's */

@@ -37,6 +37,8 @@ struct session {
 struct job {
 	struct request r;
 	const struct handler *handler;
+	later_fn *later; /* instead of the handler */
+	void *later_arg;
 	bool answered;
 	atomic_bool cancelled;
 	uint8_t body[WIRE_BODY_MAX];
