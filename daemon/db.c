@@ -42,7 +42,7 @@ static int db_errno(int rc)
 
 static int db_failed(struct db *db, int rc)
 {
-	log_error("meta.db: %s", sqlite3_errmsg(db->handle));
+	log_error("%s: %s", db->path, sqlite3_errmsg(db->handle));
 	return db_errno(rc);
 }
 

@@ -35,6 +35,26 @@ int part_open_file(struct part *p, const char *suffix, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int part_open_regular(struct part *p, const char *suffix, struct stat *ret_st)
+{
+	int err, fd = part_open_file(p, suffix, O_RDONLY | O_NONBLOCK);
+
+	if (fd < 0)
+		return fd == -ELOOP || fd == -ENXIO ? -ENOTSUP : fd;
+	err = fstat(fd, ret_st) < 0 ? -errno : S_ISREG(ret_st->st_mode) ? 0 : -ENOTSUP;
+	if (err)
+		close(fd);
+	return err ? err : fd;
+}
+
+bool part_exists(struct part *p, const char *suffix)
+{
+	char path[PART_PATH_MAX];
+
+	part_path(p->id, suffix, path);
+	return faccessat(p->store->dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 int part_fail(const struct part *p, int err, const char *what, struct reason *why)
 {
 	return reason_set(why, -err, "object %llu partition %llu: %s: %s", (unsigned long long)p->id.object,
@@ -71,12 +91,17 @@ int part_check_good_locked(const struct part *p, struct reason *why)
 static int write_bad(struct part *p)
 {
 	char dir[PART_PATH_MAX];
-	AUTO_CLOSE int fd = part_open_file(p, ".bad", O_WRONLY | O_CREAT | O_TRUNC);
-	int err = fd < 0 ? fd : io_write(fd, p->bad, strlen(p->bad));
+	AUTO_CLOSE int fd = -1;
+	int err;
 
+	part_dir(p->id.object, dir);
+	err = io_mkdirs(p->store->dirfd, dir, 0700); /* it may be lost too */
+	if (!err)
+		fd = part_open_file(p, ".bad", O_WRONLY | O_CREAT | O_TRUNC);
+	if (!err)
+		err = fd < 0 ? fd : io_write(fd, p->bad, strlen(p->bad));
 	if (!err && fsync(fd) < 0)
 		err = -errno;
-	part_dir(p->id.object, dir);
 	return err ? err : io_fsync_dir(p->store->dirfd, dir);
 }
 
@@ -130,9 +155,18 @@ static int load_bad(struct part *p)
 	return err == -ENOENT ? 0 : err;
 }
 
-static bool may_be_torn(const struct store *s)
+/* What the catalog says of it, unless it was removed or replaced since: then it has a tombstone. */
+static bool is_listed(struct part *p, uint64_t *ret_version)
 {
-	return s->unclean && !atomic_load(&s->recovered);
+	return catalog_find(p->store->catalog, p->id, ret_version) && !part_exists(p, ".gone");
+}
+
+/* Whether a power cut may have kept its files from being written.  What is listed was on the disk, and its header only changes in place. */
+static bool may_be_torn(struct part *p)
+{
+	uint64_t version;
+
+	return p->store->unclean && !atomic_load(&p->store->recovered) && !is_listed(p, &version);
 }
 
 static int seal_anew(struct part *p, const char *because, struct reason *why)
@@ -151,6 +185,8 @@ static int seal_anew(struct part *p, const char *because, struct reason *why)
 static int load_data(struct part *p, uint64_t data_bytes, const struct sums_header *h, uint64_t sum_bytes,
 		     struct reason *why)
 {
+	uint64_t listed = 0;
+
 	p->version = h->version;
 	if (!h->durable && h->run != p->store->run)
 		return seal_anew(p, NULL, why);
@@ -162,6 +198,11 @@ static int load_data(struct part *p, uint64_t data_bytes, const struct sums_head
 				       (unsigned long long)h->file_bytes);
 	else if (sum_bytes < sums_file_bytes(h->file_bytes))
 		part_quarantine_locked(p, NULL, "its checksum file is cut short");
+	else if (h->durable && is_listed(p, &listed) && listed > h->version)
+		part_quarantine_locked(p, NULL, "an older copy: version %llu, and version %llu was made durable",
+				       (unsigned long long)h->version, (unsigned long long)listed);
+	else if (h->durable && listed < h->version)
+		catalog_put(p->store->catalog, p->id, h->version);
 	return 0;
 }
 
@@ -169,36 +210,48 @@ static int load_data(struct part *p, uint64_t data_bytes, const struct sums_head
 static int load_lost(struct part *p, int header_err, const struct sums_header *h)
 {
 	bool promised = !header_err && (h->durable || h->run == p->store->run);
+	uint64_t version;
 
 	p->state = PART_MISSING;
-	if (promised || (header_err && !may_be_torn(p->store)))
+	if (promised || (header_err && !may_be_torn(p)) || is_listed(p, &version))
 		part_quarantine_locked(p, NULL, "its data is lost");
 	else
 		part_unlink(p, ".sum");
 	return 0;
 }
 
+static int load_without_sums(struct part *p, bool has_data, struct reason *why)
+{
+	uint64_t version;
+
+	if (has_data && may_be_torn(p))
+		return seal_anew(p, "no checksums after an unclean stop", why);
+	if (has_data)
+		part_quarantine_locked(p, NULL, "its checksum file is missing");
+	else if (is_listed(p, &version))
+		part_quarantine_locked(p, NULL, "its files are gone");
+	return 0;
+}
+
 static int load_files(struct part *p, struct reason *why)
 {
-	AUTO_CLOSE int data = part_open_file(p, "", O_RDONLY);
-	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDONLY);
 	struct stat data_st = { 0 }, sum_st = { 0 };
+	AUTO_CLOSE int data = part_open_regular(p, "", &data_st);
+	AUTO_CLOSE int sum = part_open_regular(p, ".sum", &sum_st);
 	struct sums_header h = { 0 };
 	struct reason detail = { "" };
 	int err;
 
-	if ((data < 0 && data != -ENOENT) || (sum < 0 && sum != -ENOENT))
-		return part_fail(p, data < 0 && data != -ENOENT ? data : sum, "open", why);
-	p->state = data >= 0 ? PART_SEALED : PART_MISSING;
-	if (sum < 0) {
-		if (data >= 0 && may_be_torn(p->store))
-			return seal_anew(p, "no checksums after an unclean stop", why);
-		if (data >= 0)
-			part_quarantine_locked(p, NULL, "its checksum file is missing");
+	p->state = data >= 0 || data == -ENOTSUP ? PART_SEALED : PART_MISSING;
+	if (data == -ENOTSUP || sum == -ENOTSUP) {
+		part_quarantine_locked(p, NULL, "its %s is not a regular file",
+				       data == -ENOTSUP ? "data" : "checksum file");
 		return 0;
 	}
-	if (fstat(sum, &sum_st) < 0 || (data >= 0 && fstat(data, &data_st) < 0))
-		return part_fail(p, -errno, "stat", why);
+	if ((data < 0 && data != -ENOENT) || (sum < 0 && sum != -ENOENT))
+		return part_fail(p, data < 0 && data != -ENOENT ? data : sum, "open", why);
+	if (sum < 0)
+		return load_without_sums(p, data >= 0, why);
 	err = sums_read_header(sum, &h, &detail);
 	if (err && err != -EBADMSG && err != -ENODATA)
 		return part_fail(p, err, "read of its checksum file", why);
@@ -209,7 +262,7 @@ static int load_files(struct part *p, struct reason *why)
 	}
 	if (data < 0)
 		return load_lost(p, err, &h);
-	if (err == -ENODATA && may_be_torn(p->store))
+	if (err == -ENODATA && may_be_torn(p))
 		return seal_anew(p, "empty checksum file after an unclean stop", why);
 	if (err) {
 		part_quarantine_locked(p, NULL, "%s", detail.text[0] ? detail.text : "its checksum file is empty");
@@ -228,8 +281,8 @@ int part_load_locked(struct part *p, struct reason *why)
 	if (err)
 		return part_fail(p, err, "read of its quarantine mark", why);
 	if (p->bad) {
-		AUTO_CLOSE int fd = part_open_file(p, "", O_RDONLY);
-		p->state = fd >= 0 ? PART_SEALED : PART_MISSING;
+		p->state = part_exists(p, "") ? PART_SEALED : PART_MISSING;
+		catalog_find(p->store->catalog, p->id, &p->version);
 	} else {
 		err = load_files(p, why);
 	}
@@ -333,15 +386,43 @@ int part_create_locked(struct part *p, const struct part_alloc *alloc, struct re
 	return 0;
 }
 
-int part_remove_locked(struct part *p, struct reason *why)
+int part_unlink_any(struct part *p, const char *suffix)
+{
+	int err = part_unlink(p, suffix);
+
+	return err == -EISDIR || err == -EPERM ? part_rename(p, suffix, ".stray") : err;
+}
+
+int part_bury_locked(struct part *p)
+{
+	uint64_t version;
+	int err;
+
+	if (!catalog_find(p->store->catalog, p->id, &version))
+		return part_unlink_any(p, ".sum");
+	err = part_rename(p, ".sum", ".gone");
+	if (err == -ENOENT) {
+		AUTO_CLOSE int fd = part_open_file(p, ".gone", O_WRONLY | O_CREAT);
+		err = fd >= 0 || fd == -ENOENT ? 0 : fd; /* the whole directory is lost: no one misses it */
+	}
+	if (err)
+		return err;
+	catalog_del(p->store->catalog, p->id, true);
+	store_catalog_due(p->store);
+	return 0;
+}
+
+int part_remove_locked(struct part *p, bool whole_object, struct reason *why)
 {
 	bool existed = p->state != PART_MISSING, was_bad = p->bad != NULL;
-	int err = part_unlink(p, ".sum");
+	int err = whole_object ? part_unlink_any(p, ".sum") : part_bury_locked(p);
 
 	if (!err)
-		err = part_unlink(p, "");
+		err = part_unlink_any(p, "");
 	if (!err && was_bad)
 		err = part_unlink(p, ".bad");
+	if (!err && whole_object)
+		err = part_unlink(p, ".gone");
 	if (err)
 		return part_fail(p, err, "cannot be removed", why);
 	part_forget_locked(p);

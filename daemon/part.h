@@ -7,6 +7,7 @@
 #define SLABFSD_PART_H
 
 #include "bits.h"
+#include "catalog.h"
 #include "map.h"
 #include "store.h"
 #include "sums.h"
@@ -14,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define PART_PATH_MAX 96
@@ -58,8 +60,10 @@ TAILQ_HEAD(part_list, part);
 struct store {
 	int dirfd;
 	struct pool *cores;
-	uint64_t run;          /* random, never SUMS_RUN_OPEN */
+	uint64_t run; /* random, never SUMS_RUN_OPEN */
+	struct catalog *catalog;
 	bool unclean;          /* the last stop was */
+	bool relist;           /* the catalog is empty, and the store perhaps not */
 	atomic_bool recovered; /* every partition has been looked at since an unclean stop */
 	atomic_bool resealing_logged;
 	_Atomic uint64_t partitions, quarantined;
@@ -73,6 +77,7 @@ struct store {
 	struct part_list open;     /* with leases */
 	struct part_list unsynced; /* sealed, not durable; by sealed_ns.  Each holds a reference */
 	struct map dead;
+	uint64_t catalog_due_ns; /* when removals are to be made durable; 0: there are none */
 	pthread_t syncer, recoverer;
 	bool has_syncer, has_recoverer;
 };
@@ -89,6 +94,15 @@ bool store_is_dead(struct store *s, uint64_t object);
 void part_list_open(struct part *p, bool open);
 void part_list_unsynced(struct part *p, bool unsynced);
 
+/* ---- store_sync.c: making them durable ---- */
+
+void *store_syncer_main(void *store); /* the thread */
+/* References on those with leases; ret has room for store_count_busy of them.  Both need store.lock */
+size_t store_take_open(struct store *s, uint64_t object, struct part **ret);
+size_t store_count_busy(const struct store *s);
+int store_catalog_sync(struct store *s, struct reason *why); /* no partition's lock is held */
+void store_catalog_due(struct store *s);                     /* the catalog is to be synced before long */
+
 /* ---- part.c: files ---- */
 
 void part_path(struct part_id id, const char *suffix, char ret[PART_PATH_MAX]);
@@ -100,8 +114,14 @@ int part_check_good_locked(const struct part *p, struct reason *why); /* -EIO wh
 int part_quarantine_locked(struct part *p, struct reason *why, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int part_create_locked(struct part *p, const struct part_alloc *alloc, struct reason *why);
-/* Removes the files; the state is then as of a missing partition, without leases. */
-int part_remove_locked(struct part *p, struct reason *why);
+/* Removes the files; the state is then as of a missing partition, without leases.  whole_object: the catalog is the caller's affair. */
+int part_remove_locked(struct part *p, bool whole_object, struct reason *why);
+/* Before its data goes: .sum becomes .gone, so that a crash does not make it a lost partition. */
+int part_bury_locked(struct part *p);
+/* To read it; a fifo does not hold us up.  -ENOTSUP: something that is no file has its name. */
+int part_open_regular(struct part *p, const char *suffix, struct stat *ret_st);
+int part_unlink_any(struct part *p, const char *suffix); /* a directory of that name is put aside, not emptied */
+bool part_exists(struct part *p, const char *suffix);
 void part_forget_locked(struct part *p); /* drops what was known; it is loaded anew at the next use */
 void part_unquarantine_locked(struct part *p);
 

@@ -206,9 +206,11 @@ static int set_durable_locked(struct part *p, int sum, bool flush)
 	err = write_header(p, sum, true, p->store->run);
 	if (!err && flush && fdatasync(sum) < 0)
 		err = -errno;
-	if (!err)
-		part_list_unsynced(p, false);
-	return err;
+	if (err)
+		return err;
+	catalog_put(p->store->catalog, p->id, p->version);
+	part_list_unsynced(p, false);
+	return 0;
 }
 
 int part_sync_locked(struct part *p, bool flush, struct reason *why)

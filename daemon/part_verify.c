@@ -143,6 +143,30 @@ static int verify_run_locked(struct part *p, int data, int sum, uint64_t first, 
 	return 0;
 }
 
+/* The sums, which must be those of the last seal: somebody may have put other files in the place of ours. */
+static int open_sums_locked(struct part *p, struct reason *why)
+{
+	struct sums_header h = { 0 };
+	struct reason detail = { "" };
+	int fd = part_open_file(p, ".sum", O_RDONLY | O_NONBLOCK);
+	int err = fd < 0 ? fd : sums_read_header(fd, &h, &detail);
+
+	if (err == -ENOENT)
+		err = part_quarantine_locked(p, why, "its checksum file is gone");
+	else if (err)
+		err = part_quarantine_locked(p, why, "%s",
+					     detail.text[0] ? detail.text : "its checksum file is not one");
+	else if (h.id.object != p->id.object || h.id.index != p->id.index)
+		err = part_quarantine_locked(p, why, "its checksum file is that of object %llu partition %llu",
+					     (unsigned long long)h.id.object, (unsigned long long)h.id.index);
+	else if (p->state == PART_SEALED && h.version != p->version)
+		err = part_quarantine_locked(p, why, "an older copy: version %llu instead of %llu",
+					     (unsigned long long)h.version, (unsigned long long)p->version);
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
+}
+
 int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why)
 {
 	AUTO_CLOSE int sum = -1;
@@ -164,9 +188,8 @@ int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, st
 		err = part_fail(p, err, "cannot be verified", why);
 	for (; !err && bits_next_run(&todo, &first, end, VERIFY_BLOCKS, &n); first += n) {
 		if (sum < 0)
-			sum = part_open_file(p, ".sum", O_RDONLY);
-		err = sum < 0 ? part_quarantine_locked(p, why, "its checksum file is gone")
-			      : verify_run_locked(p, fd, sum, first, n, why);
+			sum = open_sums_locked(p, why);
+		err = sum < 0 ? sum : verify_run_locked(p, fd, sum, first, n, why);
 	}
 	bits_fini(&todo);
 	return err;
@@ -174,7 +197,7 @@ int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, st
 
 int part_verify_clean_locked(struct part *p, int fd, struct reason *why)
 {
-	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDONLY);
+	AUTO_CLOSE int sum = -1;
 	uint64_t first = 0, end = sums_blocks(p->bytes);
 	struct bits todo = { 0 };
 	size_t n, wrong;
@@ -182,8 +205,9 @@ int part_verify_clean_locked(struct part *p, int fd, struct reason *why)
 
 	if (p->state == PART_MISSING || p->dirty_all || part_has_descriptors_locked(p))
 		return 0;
+	sum = open_sums_locked(p, why);
 	if (sum < 0)
-		return part_quarantine_locked(p, why, "its checksum file is gone");
+		return sum;
 	if (p->state == PART_SEALED)
 		err = check_file_locked(p, fd, why);
 	if (!err && choose_blocks_locked(p, fd, 0, end, &todo) < 0)

@@ -9,11 +9,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define LRU_MAX 65536   /* partitions that are remembered while nobody uses them */
-#define SYNC_BATCH 4096 /* partitions that are made durable together */
-#define SYNCFS_MIN 16   /* from so many on, one sync of the file system is cheaper than fsyncs */
+#define LRU_MAX 65536 /* partitions that are remembered while nobody uses them */
 #define CLEAN_NAME "clean"
-#define NS_PER_MS UINT64_C(1000000)
 
 /* ---- references ---- */
 
@@ -195,162 +192,6 @@ void part_list_unsynced(struct part *p, bool unsynced)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- durability ---- */
-
-/* Whatever did not become durable waits for the next turn. */
-static void requeue_locked(struct part *p)
-{
-	if (p->on_unsynced)
-		part_list_unsynced(p, !p->durable && p->state != PART_MISSING && !p->bad);
-}
-
-static int sync_each(struct part **parts, size_t n, struct reason *why)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		pthread_mutex_lock(&parts[i]->lock);
-		int e = part_sync_locked(parts[i], true, err ? NULL : why);
-		requeue_locked(parts[i]);
-		pthread_mutex_unlock(&parts[i]->lock);
-		err = err ? err : e;
-	}
-	return err;
-}
-
-/* One sync of the file system for the data, one for the flags.  -EIO from the first: each partition must ask for itself. */
-static int sync_together(struct store *s, struct part **parts, size_t n, uint64_t *epochs, struct reason *why)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		pthread_mutex_lock(&parts[i]->lock);
-		epochs[i] = parts[i]->epoch;
-		pthread_mutex_unlock(&parts[i]->lock);
-	}
-	if (syncfs(s->dirfd) < 0)
-		return sync_each(parts, n, why);
-	for (size_t i = 0; i < n; i++) {
-		pthread_mutex_lock(&parts[i]->lock);
-		int e = part_synced_locked(parts[i], epochs[i], err ? NULL : why);
-		requeue_locked(parts[i]);
-		pthread_mutex_unlock(&parts[i]->lock);
-		err = err ? err : e;
-	}
-	if (syncfs(s->dirfd) < 0 && !err)
-		err = reason_set(why, errno, "the store's file system: %s", strerror(errno));
-	return err;
-}
-
-/* Takes over the references. */
-static int sync_batch(struct store *s, struct part **parts, size_t n, struct reason *why)
-{
-	AUTO_FREE uint64_t *epochs = n >= SYNCFS_MIN ? calloc(n, sizeof(*epochs)) : NULL;
-	int err = epochs ? sync_together(s, parts, n, epochs, why) : sync_each(parts, n, why);
-
-	for (size_t i = 0; i < n; i++)
-		part_put(parts[i]);
-	return err;
-}
-
-static bool is_due(const struct part *p, uint64_t before_ns, uint64_t object)
-{
-	return p->sealed_ns <= before_ns && (object == 0 || p->id.object == object);
-}
-
-/* Takes references on up to max partitions that are to be made durable.  needs store.lock */
-static size_t take_unsynced(struct store *s, uint64_t before_ns, uint64_t object, struct part **ret, size_t max)
-{
-	struct part *p;
-	size_t n = 0;
-
-	TAILQ_FOREACH(p, &s->unsynced, unsynced)
-	{
-		if (n == max || p->sealed_ns > before_ns)
-			break;
-		if (is_due(p, before_ns, object)) {
-			part_ref(p);
-			ret[n++] = p;
-		}
-	}
-	return n;
-}
-
-static void wait_until(struct store *s, uint64_t ns)
-{
-	struct timespec at = { .tv_sec = (time_t)(ns / (1000 * NS_PER_MS)),
-			       .tv_nsec = (long)(ns % (1000 * NS_PER_MS)) };
-
-	pthread_cond_timedwait(&s->wake, &s->lock, &at);
-}
-
-static void *syncer_main(void *arg)
-{
-	struct store *s = arg;
-	struct part *parts[SYNC_BATCH];
-
-	pthread_mutex_lock(&s->lock);
-	while (!s->stop) {
-		struct part *first = TAILQ_FIRST(&s->unsynced);
-		uint64_t now = time_mono_ns();
-		if (!first) {
-			pthread_cond_wait(&s->wake, &s->lock);
-		} else if (first->sealed_ns + STORE_SYNC_MS * NS_PER_MS > now) {
-			wait_until(s, first->sealed_ns + STORE_SYNC_MS * NS_PER_MS);
-		} else {
-			size_t n = take_unsynced(s, now - STORE_SYNC_MS * NS_PER_MS, 0, parts, SYNC_BATCH);
-			pthread_mutex_unlock(&s->lock);
-			sync_batch(s, parts, n, NULL);
-			pthread_mutex_lock(&s->lock);
-		}
-	}
-	pthread_mutex_unlock(&s->lock);
-	return NULL;
-}
-
-static size_t take_open(struct store *s, uint64_t object, struct part **ret)
-{
-	struct part *p;
-	size_t n = 0;
-
-	TAILQ_FOREACH(p, &s->open, open)
-	{
-		if (object == 0 || p->id.object == object) {
-			part_ref(p);
-			ret[n++] = p;
-		}
-	}
-	return n;
-}
-
-static size_t count_list(const struct store *s)
-{
-	struct part *p;
-	size_t n = 0;
-
-	TAILQ_FOREACH(p, &s->open, open)
-	{
-		n++;
-	}
-	TAILQ_FOREACH(p, &s->unsynced, unsynced)
-	{
-		n++;
-	}
-	return n;
-}
-
-int store_sync(struct store *s, uint64_t object, struct reason *why)
-{
-	pthread_mutex_lock(&s->lock);
-	size_t room = count_list(s);
-	AUTO_FREE struct part **parts = calloc(room + 1, sizeof(struct part *));
-	size_t n = parts ? take_unsynced(s, UINT64_MAX, object, parts, room) : 0;
-	if (parts)
-		n += take_open(s, object, parts + n);
-	pthread_mutex_unlock(&s->lock);
-	return parts ? sync_batch(s, parts, n, why) : reason_set(why, ENOMEM, "no memory");
-}
-
 /* ---- the session's end ---- */
 
 static void end_lease(struct part *p, uint64_t session)
@@ -373,8 +214,8 @@ static void end_lease(struct part *p, uint64_t session)
 void store_session_end(struct store *s, uint64_t session)
 {
 	pthread_mutex_lock(&s->lock);
-	AUTO_FREE struct part **parts = calloc(count_list(s) + 1, sizeof(struct part *));
-	size_t n = parts ? take_open(s, 0, parts) : 0;
+	AUTO_FREE struct part **parts = calloc(store_count_busy(s) + 1, sizeof(struct part *));
+	size_t n = parts ? store_take_open(s, 0, parts) : 0;
 	pthread_mutex_unlock(&s->lock);
 	for (size_t i = 0; i < n; i++)
 		end_lease(parts[i], session);
@@ -431,17 +272,23 @@ static void *recover_main(void *arg)
 
 	if (store_recover(s) == 0) {
 		atomic_store(&s->recovered, true);
-		log_info("store: recovered from an unclean stop");
+		catalog_complete(s->catalog);
+		if (s->unclean)
+			log_info("store: recovered from an unclean stop");
+		else
+			log_info("store: the catalog has been made anew");
 	}
 	return NULL;
 }
 
 static int start_threads(struct store *s)
 {
-	int err = -pthread_create(&s->syncer, NULL, syncer_main, s);
+	int err = -pthread_create(&s->syncer, NULL, store_syncer_main, s);
 
 	s->has_syncer = !err;
-	if (!err && s->unclean) {
+	if (!err && s->relist && !s->unclean && !atomic_load(&s->partitions))
+		catalog_complete(s->catalog);
+	else if (!err && (s->unclean || s->relist)) {
 		err = -pthread_create(&s->recoverer, NULL, recover_main, s);
 		s->has_recoverer = !err;
 	}
@@ -476,6 +323,7 @@ static void store_free(struct store *s)
 
 	while ((p = TAILQ_FIRST(&s->lru)))
 		evict(s, p);
+	catalog_close(s->catalog);
 	map_fini(&s->parts);
 	map_fini(&s->dead);
 	pthread_cond_destroy(&s->wake);
@@ -498,6 +346,7 @@ static void stop_threads(struct store *s)
 int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason *why)
 {
 	struct store *s = store_new(dirfd, cores);
+	struct reason detail = { "" };
 	int err = s ? 0 : -ENOMEM;
 
 	while (!err && s->run == SUMS_RUN_OPEN)
@@ -506,6 +355,8 @@ int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason 
 		err = -errno;
 	if (!err)
 		err = take_clean_mark(s);
+	if (!err)
+		err = catalog_open(dirfd, &s->catalog, &s->relist, &detail);
 	if (!err && s->unclean)
 		log_warn("store: the last stop was not clean; looking at %" PRIu64 " partitions",
 			 atomic_load(&s->partitions));
@@ -519,7 +370,7 @@ int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason 
 		stop_threads(s);
 		store_free(s);
 	}
-	return reason_set(why, -err, "the store cannot be opened: %s", strerror(-err));
+	return reason_set(why, -err, "the store cannot be opened: %s", detail.text[0] ? detail.text : strerror(-err));
 }
 
 static void forget_unsynced(struct store *s)

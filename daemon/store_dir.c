@@ -131,14 +131,14 @@ static bool is_stopping(struct store *s)
 static int recover_file(void *arg, struct part_id id, const char *suffix)
 {
 	struct store *s = arg;
-	bool beside = !strcmp(suffix, ".new") || !strcmp(suffix, ".sum.new");
+	bool beside = !strcmp(suffix, ".new") || !strcmp(suffix, ".sum.new"), gone = !strcmp(suffix, ".gone");
 	struct reason why;
 	struct part *p;
 	int err;
 
 	if (is_stopping(s))
 		return -ECANCELED;
-	if (*suffix && !beside && strcmp(suffix, ".sum") != 0)
+	if (*suffix && !beside && !gone && strcmp(suffix, ".sum") != 0)
 		return 0;
 	err = beside ? part_acquire_unloaded(s, id, &p, &why) : part_acquire(s, id, &p, &why);
 	if (err) {
@@ -150,6 +150,12 @@ static int recover_file(void *arg, struct part_id id, const char *suffix)
 		char path[PART_PATH_MAX];
 		part_path(id, suffix, path);
 		unlinkat(s->dirfd, path, 0);
+	}
+	if (gone && !catalog_removing(s->catalog, id)) { /* removed or replaced, which the catalog may not know */
+		catalog_del(s->catalog, id, true);
+		if (p->durable)
+			catalog_put(s->catalog, id, p->version);
+		store_catalog_due(s);
 	}
 	part_release(p);
 	return 0;
@@ -194,9 +200,25 @@ static int list_data(void *arg, struct part_id id, const char *suffix)
 /* Data, or what is left of a partition whose data is gone. */
 static int list_any(void *arg, struct part_id id, const char *suffix)
 {
-	bool ours = !*suffix || !strcmp(suffix, ".sum") || !strcmp(suffix, ".bad");
+	bool ours = !*suffix || !strcmp(suffix, ".sum") || !strcmp(suffix, ".bad") || !strcmp(suffix, ".gone");
 
 	return ours ? list_data(arg, id, "") : 0;
+}
+
+/* Partitions whose files are all gone. */
+static int list_catalog(struct store *s, uint64_t object, struct listing *l)
+{
+	uint64_t some[256], first = l->first;
+	size_t n = ARRAY_LEN(some);
+	int err = 0;
+
+	while (!err && n == ARRAY_LEN(some)) {
+		err = catalog_list(s->catalog, object, first, ARRAY_LEN(some), some, &n);
+		for (size_t i = 0; !err && i < n; i++)
+			err = list_data(l, (struct part_id){ object, some[i] }, "");
+		first = n ? some[n - 1] + 1 : first;
+	}
+	return err;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -238,7 +260,8 @@ static int fill_info(struct store *s, struct part_id id, struct part_info *ret)
 		sums_read_header(fd, &h, NULL);
 	*ret = (struct part_info){
 		.index = id.index,
-		.file_bytes = lost ? h.file_bytes : (uint64_t)st.st_size,
+		.file_bytes = lost || h.durable ? h.file_bytes
+						: (uint64_t)st.st_size, /* whoever reads a damaged one is to fail */
 		.blocks = (uint64_t)st.st_blocks,
 		.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
 		.version = h.version,
@@ -254,6 +277,8 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 	size_t n = 0;
 	int err = store_is_dead(s, object) ? -ESTALE : store_each_file(s, object, list_any, &l);
 
+	if (!err)
+		err = list_catalog(s, object, &l);
 	if (!err) {
 		infos = calloc(MIN(l.n, max) + 1, sizeof(*infos));
 		err = infos ? 0 : -ENOMEM;
@@ -279,7 +304,7 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 
 /* ---- dropping ---- */
 
-static int drop_one(struct store *s, struct part_id id, struct reason *why)
+static int drop_one(struct store *s, struct part_id id, bool whole_object, struct reason *why)
 {
 	struct part *p;
 	int err = part_acquire_unloaded(s, id, &p, why);
@@ -292,7 +317,7 @@ static int drop_one(struct store *s, struct part_id id, struct reason *why)
 		p->state = data >= 0 ? PART_SEALED : PART_MISSING;
 		p->bad = bad >= 0 ? strdup("removed") : NULL;
 	}
-	err = part_remove_locked(p, why);
+	err = part_remove_locked(p, whole_object, why);
 	part_release(p);
 	return err;
 }
@@ -314,9 +339,12 @@ static int list_in_memory(struct store *s, uint64_t object, struct listing *l)
 	return err;
 }
 
-static int drop_listed(struct store *s, uint64_t object, struct listing *l, struct reason *why)
+static int drop_listed(struct store *s, uint64_t object, struct listing *l, bool whole_object, struct reason *why)
 {
 	int err = list_in_memory(s, object, l);
+
+	if (!err && !whole_object)
+		err = list_catalog(s, object, l);
 
 	if (!err)
 		err = store_each_file(s, object, list_any, l);
@@ -326,7 +354,7 @@ static int drop_listed(struct store *s, uint64_t object, struct listing *l, stru
 		qsort(l->found, l->n, sizeof(*l->found), compare_u64);
 	for (size_t i = 0; !err && i < l->n; i++)
 		if (i == 0 || l->found[i] != l->found[i - 1])
-			err = drop_one(s, (struct part_id){ object, l->found[i] }, why);
+			err = drop_one(s, (struct part_id){ object, l->found[i] }, whole_object, why);
 	return err;
 }
 
@@ -356,12 +384,16 @@ int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count,
 		return reason_set(why, ENOMEM, "no memory");
 	if (!whole_object && count <= DROP_BY_NAME_MAX) {
 		for (uint64_t i = l.first; !err && i < l.end; i++)
-			err = drop_one(s, (struct part_id){ object, i }, why);
+			err = drop_one(s, (struct part_id){ object, i }, false, why);
 		return err;
 	}
-	err = drop_listed(s, object, &l, why);
+	if (whole_object) /* before its files: what is left of them, and not listed, is only rubbish */
+		catalog_drop(s->catalog, object);
+	err = drop_listed(s, object, &l, whole_object, why);
 	free(l.found);
 	if (!err && whole_object) {
+		store_catalog_due(s);
+		catalog_commit(s->catalog);
 		part_dir(object, dir);
 		unlinkat(s->dirfd, dir, AT_REMOVEDIR);
 	}

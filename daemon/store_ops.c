@@ -20,9 +20,10 @@ static int read_once(struct part *p, uint64_t offset, uint64_t len, struct part_
 		return err;
 	if (p->state == PART_MISSING)
 		return -ENOENT;
-	fd = part_open_file(p, "", O_RDONLY);
-	if (fd == -ENOENT)
-		return part_quarantine_locked(p, why, "its data is lost");
+	fd = part_open_regular(p, "", &st);
+	if (fd == -ENOENT || fd == -ENOTSUP)
+		return part_quarantine_locked(p, why,
+					      fd == -ENOENT ? "its data is lost" : "its data is not a regular file");
 	if (fd < 0)
 		return part_fail(p, fd, "open", why);
 	err = part_verify_locked(p, fd, offset, len, why);
@@ -190,7 +191,7 @@ int store_seal(struct store *s, struct part_id id, uint64_t session, const struc
 	if (!err && durable)
 		err = part_sync_locked(p, true, why);
 	part_release(p);
-	return err;
+	return !err && durable ? store_catalog_sync(s, why) : err;
 }
 
 /* ---- truncating ---- */
@@ -233,7 +234,7 @@ int store_truncate(struct store *s, struct part_id id, uint64_t length, struct r
 		if (err && p->n_leases == 0 && !p->bad)
 			part_forget_locked(p);
 	} else if (p->bad && length == 0) {
-		err = part_remove_locked(p, why);
+		err = part_remove_locked(p, false, why);
 	}
 	part_release(p);
 	return err;
@@ -303,9 +304,11 @@ static int swap_in(struct part *from, struct part *to, bool link)
 {
 	int err;
 
-	unlink_part(to, ".sum");
-	if (!link)
-		unlink_part(from, ".sum");
+	err = part_bury_locked(to);
+	if (!err && !link)
+		err = part_bury_locked(from);
+	if (err)
+		return err;
 	err = link ? rename_part(to, ".new", to, "") : rename_part(from, "", to, "");
 	return err ? err : rename_part(to, ".sum.new", to, ".sum");
 }

@@ -170,7 +170,7 @@ static int be_the_victim(const char *dir, const char *deed, const char *object)
 
 static void test_unclean(void)
 {
-	struct part_id id = fresh(), durable = fresh(), untouched = fresh();
+	struct part_id id = fresh(), durable = fresh(), untouched = fresh(), young = fresh();
 	struct store *s;
 
 	die_after("write", id);
@@ -189,10 +189,12 @@ static void test_unclean(void)
 	s = open_store();
 	CHECK(holds(s, durable, 1000, BLOCK, 6));
 	store_close(s);
-	die_after("nothing", durable);
+	die_after("seal", young);
+	remove_file(young, ".sum");
 	remove_file(durable, ".sum");
 	s = open_store();
-	CHECK(holds(s, durable, 1000, BLOCK, 6));
+	CHECK(holds(s, young, PART_BYTES, 0, 5));
+	check_bad(s, durable, "checksum file is missing"); /* it was on the disk: no power cut took it */
 	store_close(s);
 }
 
