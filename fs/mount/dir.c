@@ -5,6 +5,7 @@
 #include "chunk.h"
 #include "data.h"
 #include "dir.h"
+#include "entries.h"
 #include "errors.h"
 #include "head.h"
 #include "inval.h"
@@ -125,6 +126,24 @@ static bool lookup_shown(struct mount *m, struct node *dir, const char *name, st
 	return false;
 }
 
+/* What need not be asked: false when it must be. */
+static bool lookup_known(struct mount *m, struct node *dir, const char *name, struct node **ret, int *ret_err)
+{
+	uint64_t ino;
+	enum entry_known known = entries_look(dir, name, &ino);
+	struct node *n = known == ENTRY_AT ? node_find(m, ino) : NULL;
+
+	*ret_err = known == ENTRY_ABSENT ? -ENOENT : 0;
+	if (known == ENTRY_ABSENT)
+		return true;
+	if (n && node_is_current(m, n, dir->ino, name)) {
+		*ret = n;
+		return true;
+	}
+	node_unref(m, n);
+	return false;
+}
+
 static int dir_lookup(struct mount *m, struct node *dir, const char *name, struct node **ret)
 {
 	struct wire_attr attr;
@@ -135,6 +154,8 @@ static int dir_lookup(struct mount *m, struct node *dir, const char *name, struc
 		return err;
 	err = npy_pending_lookup(m, dir, name, ret);
 	if (err != -ENOENT)
+		return err;
+	if (!may_be_shown(name) && lookup_known(m, dir, name, ret, &err))
 		return err;
 	err = head_lookup(m, dir->ino, name, &attr, &seq);
 	return err ? err : node_of_attr(m, &attr, seq, dir->ino, name, ret);
@@ -204,7 +225,10 @@ static int dir_make(struct mount *m, struct node *dir, const char *name, const s
 	if (err)
 		return err;
 	dir_changed(m, dir);
-	return node_of_attr(m, &attr, seq, dir->ino, name, ret);
+	err = node_of_attr(m, &attr, seq, dir->ino, name, ret);
+	if (!err && S_ISDIR(what->mode))
+		entries_made(m, *ret, seq);
+	return err;
 }
 
 /* Our own change to a directory: its times and, for an array's files, its record are to be asked for again. */

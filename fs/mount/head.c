@@ -1,5 +1,6 @@
 #include "head.h"
 #include "bytes.h"
+#include "entries.h"
 #include "errors.h"
 
 #include <poll.h>
@@ -142,7 +143,11 @@ int head_lookup(struct mount *m, uint64_t parent, const char *name, struct wire_
 {
 	struct wire_lookup body = { .parent = le64_of(parent) };
 
-	return head_ask(m, WIRE_LOOKUP, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+	uint64_t token = entries_begin(m, parent, name);
+	int err = head_ask(m, WIRE_LOOKUP, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+
+	entries_end(m, parent, name, token, err ? 0 : le64_get(ret->ino));
+	return err;
 }
 
 int head_getattr(struct mount *m, uint64_t ino, struct wire_attr *ret, uint64_t *ret_seq)
@@ -180,7 +185,11 @@ int head_make(struct mount *m, uint64_t parent, const char *name, const struct m
 				  .name_bytes = le32_of((uint32_t)strlen(name)),
 				  .target_bytes = le32_of((uint32_t)target) };
 
-	return head_ask(m, WIRE_MAKE, &body, sizeof(body), name, strlen(name), what->target, target, ret, ret_seq);
+	uint64_t token = entries_begin(m, parent, name);
+	int err = head_ask(m, WIRE_MAKE, &body, sizeof(body), name, strlen(name), what->target, target, ret, ret_seq);
+
+	entries_end(m, parent, name, token, err ? 0 : le64_get(ret->ino));
+	return err;
 }
 
 int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, struct wire_attr *ret,
@@ -188,14 +197,22 @@ int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, 
 {
 	struct wire_link body = { .ino = le64_of(ino), .parent = le64_of(parent) };
 
-	return head_ask(m, WIRE_LINK, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+	uint64_t token = entries_begin(m, parent, name);
+	int err = head_ask(m, WIRE_LINK, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
+
+	entries_end(m, parent, name, token, 0);
+	return err;
 }
 
 static int head_remove(struct mount *m, unsigned type, uint64_t parent, const char *name, struct wire_attr *ret)
 {
 	struct wire_unlink body = { .parent = le64_of(parent) };
 
-	return head_ask(m, type, &body, sizeof(body), name, strlen(name), NULL, 0, ret, NULL);
+	uint64_t token = entries_begin(m, parent, name);
+	int err = head_ask(m, type, &body, sizeof(body), name, strlen(name), NULL, 0, ret, NULL);
+
+	entries_end(m, parent, name, token, 0);
+	return err;
 }
 
 int head_unlink(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret)
@@ -216,8 +233,13 @@ int head_rename(struct mount *m, uint64_t parent, const char *name, uint64_t new
 				    .flags = le32_of(flags),
 				    .name_bytes = le32_of((uint32_t)strlen(name)) };
 
-	return head_ask(m, WIRE_RENAME, &body, sizeof(body), name, strlen(name), new_name, strlen(new_name), ret,
-			ret_seq);
+	uint64_t old_token = entries_begin(m, parent, name), new_token = entries_begin(m, new_parent, new_name);
+	int err = head_ask(m, WIRE_RENAME, &body, sizeof(body), name, strlen(name), new_name, strlen(new_name), ret,
+			   ret_seq);
+
+	entries_end(m, parent, name, old_token, 0);
+	entries_end(m, new_parent, new_name, new_token, 0);
+	return err;
 }
 
 int head_readlink(struct mount *m, uint64_t ino, char **ret)
@@ -361,7 +383,11 @@ int head_define(struct mount *m, uint64_t dir, const void *npy, size_t npy_bytes
 				    .gid = le32_of(gid),
 				    .near_node = le32_of(cluster_local_id(m->cluster)) };
 
-	return head_ask(m, WIRE_DEFINE, &body, sizeof(body), npy, npy_bytes, doc, strlen(doc), ret, ret_seq);
+	uint64_t token = entries_begin(m, dir, "zarr.json");
+	int err = head_ask(m, WIRE_DEFINE, &body, sizeof(body), npy, npy_bytes, doc, strlen(doc), ret, ret_seq);
+
+	entries_end(m, dir, "zarr.json", token, 0);
+	return err;
 }
 
 int head_resize(struct mount *m, uint64_t dir, uint64_t rows, bool grow_only, struct wire_attr *ret, uint64_t *ret_seq)

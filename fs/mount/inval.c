@@ -1,5 +1,6 @@
 #include "inval.h"
 #include "array.h"
+#include "entries.h"
 #include "file.h"
 #include "head.h"
 #include "log.h"
@@ -251,6 +252,8 @@ static struct job *nodes_job(struct mount *m, uint64_t ino, const struct node *b
 	j->push_id = push_id;
 	j->n_nodes = collect_nodes(m, ino, but, &j->nodes);
 	mark_old(j->nodes, j->n_nodes, data);
+	for (size_t i = 0; ino == 0 && i < j->n_nodes; i++)
+		entries_forget_all(j->nodes[i]);
 	return j;
 }
 
@@ -272,8 +275,11 @@ static struct job *entry_job(struct node *dir, const char *name, size_t name_byt
 static void push_entry(struct mount *m, uint64_t dir_ino, const char *name, size_t name_bytes)
 {
 	struct node *dir = node_find(m, dir_ino);
-	struct job *j = dir ? entry_job(dir, name, name_bytes) : NULL;
+	struct job *j;
 
+	if (dir)
+		entries_changed(dir, name, name_bytes);
+	j = dir ? entry_job(dir, name, name_bytes) : NULL;
 	if (j)
 		job_add(m->inval, j);
 	node_unref(m, dir);

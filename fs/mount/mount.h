@@ -7,6 +7,7 @@
  *   node.c     the table of nodes (inodes that the kernel knows)
  *   dir, file, sidecar, data, chunk, compute, control
  *              one file a kind of node, each a `const struct node_ops`
+ *   entries.c  what is known of the names in a directory
  *   names.c    rename and link, which join two nodes of any kind
  *   adopt.c    chunks that were written before their zarr.json
  *   array.c    arrays that are in use: document, layout, generation

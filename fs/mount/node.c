@@ -1,5 +1,6 @@
 #include "node.h"
 #include "array.h"
+#include "entries.h"
 #include "head.h"
 
 #include <stdio.h>
@@ -46,6 +47,7 @@ static void node_free(struct mount *m, struct node *n)
 	if (n->ops->free)
 		n->ops->free(n);
 	array_unref(m, n->array);
+	entries_free(n->entries);
 	pthread_cond_destroy(&n->idle);
 	pthread_mutex_destroy(&n->lock);
 	free(n->name);
@@ -264,6 +266,17 @@ void node_view_stat(const struct node *n, const struct wire_attr *dir, uint32_t 
 	ret->st_nlink = type == S_IFDIR ? 2 : 1;
 	ret->st_size = (off_t)size;
 	ret->st_blocks = (blkcnt_t)div_up(size, 512);
+}
+
+bool node_is_current(struct mount *m, struct node *n, uint64_t parent_ino, const char *name)
+{
+	pthread_mutex_lock(&m->table_lock);
+	bool is = n->parent_ino == parent_ino && !strcmp(n->name, name);
+	pthread_mutex_unlock(&m->table_lock);
+	pthread_mutex_lock(&n->lock);
+	is = is && n->attr_valid;
+	pthread_mutex_unlock(&n->lock);
+	return is;
 }
 
 bool node_keeps_cache(struct node *n, uint64_t generation)

@@ -50,10 +50,11 @@ struct node {
 	bool attr_valid;            /* nobody has told us that attr is out of date */
 	uint64_t cached_generation; /* of the pages that the kernel may hold; 0: none */
 	unsigned n_open;
-	bool busy;           /* someone opens, flushes or closes: wait for `idle` */
-	pthread_cond_t idle; /* busy was cleared */
-	void *state;         /* the kind's own, while open */
-	struct {             /* ops_through.c; counts of handles */
+	bool busy;               /* someone opens, flushes or closes: wait for `idle` */
+	pthread_cond_t idle;     /* busy was cleared */
+	void *state;             /* the kind's own, while open */
+	struct entries *entries; /* DIR: of its names; NULL while nothing is known */
+	struct {                 /* ops_through.c; counts of handles */
 		bool deciding;
 		unsigned n_plain, n_through;
 		int backing_id;
@@ -181,6 +182,8 @@ void node_set_array(struct mount *m, struct node *n, struct array *a); /* takes 
 /* attr as last known; asks the head when it may be out of date. */
 int node_attr(struct mount *m, struct node *n, struct wire_attr *ret);
 void node_set_attr(struct mount *m, struct node *n, const struct wire_attr *attr, uint64_t seq);
+/* Its attributes are known, and this is the name that it was last seen under. */
+bool node_is_current(struct mount *m, struct node *n, uint64_t parent_ino, const char *name);
 void node_stat(const struct wire_attr *attr, struct stat *ret);
 /* The attributes of a view: those of its array's directory, but for type, size and permissions (mode_mask of the directory's). */
 void node_view_stat(const struct node *n, const struct wire_attr *dir, uint32_t type, uint32_t mode_mask, uint64_t size,

@@ -1,0 +1,109 @@
+"""What a mount asks the head for and what it knows by itself: it must save requests, and never at the price of old names."""
+
+import os
+import time
+
+import cluster as cl
+from cluster import expect_errno, until
+import errno
+
+
+def sent_to_head(mount):
+    """Bytes that the mount has sent to its head by now."""
+    return sum(v for (name, labels), v in mount.metrics().items() if name == "slabfs_bytes_sent_total" and 'node="1"' in labels)
+
+
+class Quiet:
+    """A context in which the mount may send the head a few bytes (its metrics are read through it), but no request for each of n names."""
+
+    def __init__(self, mount, n=100):
+        self.mount, self.limit = mount, 40 * n // 2
+
+    def __enter__(self):
+        sent_to_head(self.mount)
+        self.before = sent_to_head(self.mount)
+
+    def __exit__(self, kind, error, trace):
+        sent = sent_to_head(self.mount) - self.before
+        assert kind or sent < self.limit, f"{sent} bytes were sent"
+
+
+def let_kernel_forget():
+    """The kernel keeps names and attributes for a second; nothing tells when it has let them go."""
+    time.sleep(1.1)
+
+
+def test_known_names_are_not_asked_for(fresh):
+    c = fresh(1, mounts=1)
+    mount = c.mounts[0]
+    d = mount.path / "d"
+    d.mkdir()
+    for i in range(100):
+        (d / f"f{i}").write_text("x")
+    let_kernel_forget()
+    with Quiet(mount):
+        for i in range(100):
+            assert (d / f"f{i}").stat().st_size == 1
+            with expect_errno(errno.ENOENT):
+                (d / f"no{i}").stat()
+
+
+def test_names_that_others_change(cluster3, spot, elsewhere):
+    here, there = spot / "d", elsewhere[1] / "d"
+    here.mkdir()
+    for i in range(20):
+        with expect_errno(errno.ENOENT):
+            (here / f"n{i}").stat()
+        (there / f"n{i}").write_text(str(i))
+        assert (here / f"n{i}").read_text() == str(i)
+    os.link(there / "n0", there / "linked")
+    os.symlink("n1", there / "symbolic")
+    os.rename(there / "n2", there / "renamed")
+    (there / "sub").mkdir()
+    assert (here / "linked").stat().st_ino == (here / "n0").stat().st_ino
+    assert (here / "symbolic").read_text() == "1" and (here / "renamed").read_text() == "2" and (here / "sub").is_dir()
+    until(lambda: not (here / "n2").exists(), 3)
+    os.rename(there / "n3", there / "n4")
+    until(lambda: (here / "n4").read_text() == "3", 3)
+    os.unlink(there / "n5")
+    until(lambda: not (here / "n5").exists(), 3)
+    (there / "n5").write_text("anew")
+    assert (here / "n5").read_text() == "anew"
+
+
+def test_names_that_this_mount_changes(spot):
+    d = spot / "d"
+    d.mkdir()
+    for i in range(50):
+        name = d / f"n{i % 5}"
+        with expect_errno(errno.ENOENT):
+            name.stat()
+        name.write_text(str(i))
+        assert name.read_text() == str(i)
+        os.rename(name, d / "other")
+        with expect_errno(errno.ENOENT):
+            name.stat()
+        os.link(d / "other", name)
+        assert name.stat().st_nlink == 2
+        os.unlink(name)
+        os.unlink(d / "other")
+    (d / "a").mkdir()
+    (d / "b").write_text("b")
+    cl.renameat2(d / "a", d / "b", cl.RENAME_EXCHANGE)
+    assert (d / "a").is_file() and (d / "b").is_dir()
+
+
+def test_names_after_the_head_was_away(fresh):
+    c = fresh(2, mounts=2, fixed_ports=True)
+    here, there = c.mounts[0].path / "d", c.mounts[1].path / "d"
+    here.mkdir()
+    (here / "old").write_text("old")
+    with expect_errno(errno.ENOENT):
+        (here / "new").stat()
+    c.nodes[0].process.kill()
+    c.nodes[0].start()
+    until(lambda: there.is_dir(), 30)
+    (there / "new").write_text("new")
+    os.unlink(there / "old")
+    until(lambda: (here / "new").exists() and (here / "new").read_text() == "new", 10)
+    until(lambda: not (here / "old").exists(), 10)
