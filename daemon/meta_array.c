@@ -361,7 +361,7 @@ static int put_sidecar(struct meta_op *op, struct inode *dir, const struct wire_
 				       .uid = le32_get(body->uid),
 				       .gid = le32_get(body->gid),
 				       .flags = WIRE_ATTR_INLINE };
-		err = meta_make_inode(op, dir, zarr_name(), &file);
+		err = meta_make_inode(op, dir, zarr_name(), 0, &file);
 	} else if (!err) {
 		err = inode_get(op->m, ino, &file);
 		if (!err && !S_ISREG(file.mode))

@@ -43,7 +43,8 @@ static int set_size(struct meta_op *op, struct inode *in, uint64_t size)
 	in->generation++;
 	in->mtime = op->now;
 	meta_changed(op, in, WIRE_INVAL_ATTR | WIRE_INVAL_DATA);
-	return in->flags & WIRE_ATTR_INLINE ? inline_resize(op, in, size) : 0;
+	int err = xattr_drop_capability(op, in);
+	return !err && in->flags & WIRE_ATTR_INLINE ? inline_resize(op, in, size) : err;
 }
 
 int meta_op_setattr(struct meta_op *op)
@@ -57,8 +58,10 @@ int meta_op_setattr(struct meta_op *op)
 		err = set_size(op, &in, le64_get(body->size));
 	if (err)
 		return err;
-	if (valid & WIRE_SET_MODE)
+	if (valid & WIRE_SET_MODE) {
 		in.mode = (in.mode & S_IFMT) | (le32_get(body->mode) & ~(uint32_t)S_IFMT);
+		err = acl_follow_mode(op, &in);
+	}
 	if (valid & WIRE_SET_UID)
 		in.uid = le32_get(body->uid);
 	if (valid & WIRE_SET_GID)
@@ -67,7 +70,8 @@ int meta_op_setattr(struct meta_op *op)
 		in.atime = valid & WIRE_SET_ATIME_NOW ? op->now : le64_get(body->atime_ns);
 	if (valid & (WIRE_SET_MTIME | WIRE_SET_MTIME_NOW))
 		in.mtime = valid & WIRE_SET_MTIME_NOW ? op->now : le64_get(body->mtime_ns);
-	err = inode_touch(op, &in, false);
+	if (!err)
+		err = inode_touch(op, &in, false);
 	if (!err && valid & WIRE_SET_SIZE && in.flags & WIRE_ATTR_INLINE)
 		err = array_judge_linked(op, &in);
 	return err ? err : meta_reply_attr(op, &in);

@@ -197,7 +197,7 @@ int dirent_add(struct meta *m, uint64_t dir, struct meta_name name, const struct
 int dirent_del(struct meta *m, uint64_t dir, uint64_t id);
 int dir_empty(struct meta *m, const struct inode *dir);      /* 0 or -ENOTEMPTY */
 int meta_unlink_inode(struct meta_op *op, struct inode *in); /* one name less */
-int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, struct inode *in);
+int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, uint32_t umask, struct inode *in);
 void meta_path(struct meta *m, uint64_t ino, char *ret, size_t cap); /* for people */
 
 /* meta_array.c: the directory `dir` (saved by these) has, or has no longer, this document as zarr.json. */
@@ -211,5 +211,13 @@ int array_drop(struct meta_op *op, struct inode *dir);
 
 /* meta_xattr.c */
 int xattr_inherit(struct meta *m, const struct inode *parent, const struct inode *dir);
+int xattr_drop_capability(struct meta_op *op, struct inode *in); /* its bytes are changed */
+
+/* meta_acl.c */
+/* Takes a list: the mode follows it.  *ret_keep: whether it is to be stored. */
+int acl_set(struct meta_op *op, struct inode *in, struct meta_name name, const void *value, size_t len, bool *ret_keep);
+int acl_follow_mode(struct meta_op *op, const struct inode *in); /* the mode was set: its list follows */
+/* What `in`, which is about to be added to `dir`, is given: its mode and lists from the directory's, or by the umask. */
+int acl_inherit(struct meta_op *op, const struct inode *dir, uint32_t umask, struct inode *in);
 
 #endif

@@ -114,7 +114,7 @@ int meta_op_lookup(struct meta_op *op)
 	return -ENOENT;
 }
 
-int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, struct inode *in)
+int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, uint32_t umask, struct inode *in)
 {
 	int err;
 
@@ -132,7 +132,9 @@ int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name
 		in->partition_bytes = dir->partition_bytes;
 		dir->nlink++;
 	}
-	err = inode_add(op->m, in);
+	err = acl_inherit(op, dir, umask, in);
+	if (!err)
+		err = inode_add(op->m, in);
 	if (!err && S_ISDIR(in->mode) && dir->partition_bytes)
 		err = xattr_inherit(op->m, dir, in);
 	if (!err)
@@ -182,7 +184,7 @@ static int make_check(struct meta_op *op, const struct wire_make *body, size_t t
 	uint32_t mode = le32_get(body->mode);
 	uint32_t target_bytes = le32_get(body->target_bytes);
 
-	if (target_left != target_bytes || le32_get(body->reserved))
+	if (target_left != target_bytes)
 		return reason_set(op->why, EINVAL, "MAKE: the payload is not the name and the link's target");
 	if (S_ISLNK(mode) ? !target_bytes : target_bytes)
 		return reason_set(op->why, EINVAL, "MAKE: only a symbolic link has a target, and it must have one");
@@ -220,7 +222,7 @@ int meta_op_make(struct meta_op *op)
 		in.size = c.left;
 	err = S_ISREG(in.mode) ? new_regular(op, &dir, name, le32_get(body->near_node), &in) : 0;
 	if (!err)
-		err = meta_make_inode(op, &dir, name, &in);
+		err = meta_make_inode(op, &dir, name, le32_get(body->umask), &in);
 	if (!err && S_ISLNK(in.mode))
 		err = content_set(op->m, in.ino, c.at, c.left);
 	if (!err && S_ISREG(in.mode))

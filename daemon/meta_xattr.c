@@ -9,6 +9,23 @@
 #define PARTITION_BYTES_MIN 4096
 #define XATTR_NAMES_MAX 65536 /* of one inode: what listxattr(2) can return */
 
+static bool has_prefix(struct meta_name n, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return n.len > len && !memcmp(n.text, prefix, len);
+}
+
+static bool has_namespace(struct meta_name n)
+{
+	static const char *const prefixes[] = { "user.", "trusted.", "security.", "system." };
+
+	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+		if (has_prefix(n, prefixes[i]))
+			return true;
+	return false;
+}
+
 static int take_name(struct meta_op *op, struct meta_name *ret, struct cursor *ret_rest)
 {
 	const struct wire_xattr *body = op->body;
@@ -20,6 +37,8 @@ static int take_name(struct meta_op *op, struct meta_name *ret, struct cursor *r
 		return reason_set(op->why, EINVAL, "the payload does not begin with the attribute's name");
 	if (len > SLAB_NAME_MAX)
 		return -ERANGE;
+	if (!has_namespace((struct meta_name){ text, len }))
+		return -EOPNOTSUPP;
 	*ret = (struct meta_name){ text, len };
 	*ret_rest = c;
 	return 0;
@@ -81,6 +100,36 @@ static int set_own(struct meta_op *op, struct inode *in, struct meta_name name, 
 	return 0;
 }
 
+/* Names that a mount asks for all the time and hardly ever finds: the inode says whether it has any. */
+static uint32_t flag_of_name(struct meta_name n)
+{
+	return has_prefix(n, "security.") ? WIRE_ATTR_SECURITY : has_prefix(n, "system.") ? WIRE_ATTR_ACL : 0;
+}
+
+static int delete_name(struct meta *m, struct inode *in, struct meta_name name)
+{
+	uint32_t flags = 0;
+	int rc = db_run(m->db, SQL_XATTR_DEL, db_int(in->ino), db_bytes(name.text, name.len));
+
+	if (rc || !flag_of_name(name))
+		return rc;
+	for (rc = db_run(m->db, SQL_XATTR_LIST, db_int(in->ino)); rc == 1; rc = db_next(m->db, SQL_XATTR_LIST)) {
+		size_t len;
+		const char *text = db_blob(m->db, SQL_XATTR_LIST, 0, &len);
+		flags |= flag_of_name((struct meta_name){ text, len });
+	}
+	in->flags = (in->flags & ~(uint32_t)(WIRE_ATTR_SECURITY | WIRE_ATTR_ACL)) | flags;
+	return rc;
+}
+
+int xattr_drop_capability(struct meta_op *op, struct inode *in)
+{
+	static const char name[] = "security.capability";
+
+	return in->flags & WIRE_ATTR_SECURITY ? delete_name(op->m, in, (struct meta_name){ name, sizeof(name) - 1 })
+					      : 0;
+}
+
 static int check_room(struct meta_op *op, uint64_t ino, struct meta_name name)
 {
 	int rc = db_run(op->m->db, SQL_XATTR_SUM, db_int(ino));
@@ -97,7 +146,7 @@ int meta_op_setxattr(struct meta_op *op)
 	struct cursor value;
 	struct meta_name name;
 	struct inode in;
-	bool there;
+	bool there, keep = true;
 	int err = take_name(op, &name, &value);
 
 	if (err)
@@ -106,8 +155,6 @@ int meta_op_setxattr(struct meta_op *op)
 		return -E2BIG;
 	if (flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE))
 		return -EINVAL;
-	if (name.len > 7 && !memcmp(name.text, "system.", 7))
-		return -EOPNOTSUPP;
 	err = inode_get(op->m, le64_get(body->ino), &in);
 	if (err)
 		return err;
@@ -116,11 +163,18 @@ int meta_op_setxattr(struct meta_op *op)
 		return there ? -EEXIST : -ENODATA;
 	err = there ? 0 : check_room(op, in.ino, name);
 	if (!err)
-		err = set_own(op, &in, name, value.at, value.left);
-	if (!err)
+		err = has_prefix(name, "system.") ? acl_set(op, &in, name, value.at, value.left, &keep)
+						  : set_own(op, &in, name, value.at, value.left);
+	if (!err && keep) {
+		in.flags |= flag_of_name(name);
 		err = db_run(op->m->db, SQL_XATTR_SET, db_int(in.ino), db_bytes(name.text, name.len),
 			     db_bytes(value.at, value.left));
-	return err ? err : inode_touch(op, &in, false);
+	} else if (!err) {
+		err = delete_name(op->m, &in, name);
+	}
+	if (!err)
+		err = inode_touch(op, &in, false);
+	return err ? err : meta_reply_attr(op, &in);
 }
 
 int meta_op_removexattr(struct meta_op *op)
@@ -136,12 +190,13 @@ int meta_op_removexattr(struct meta_op *op)
 	if (!err && !exists(op->m, in.ino, name))
 		err = -ENODATA;
 	if (!err)
-		err = db_run(op->m->db, SQL_XATTR_DEL, db_int(in.ino), db_bytes(name.text, name.len));
+		err = delete_name(op->m, &in, name);
 	if (err)
 		return err;
 	if (S_ISDIR(in.mode) && meta_name_is(name, XATTR_PARTITION_BYTES))
 		in.partition_bytes = 0;
-	return inode_touch(op, &in, false);
+	err = inode_touch(op, &in, false);
+	return err ? err : meta_reply_attr(op, &in);
 }
 
 int meta_op_listxattr(struct meta_op *op)

@@ -153,10 +153,12 @@ struct wire_node { /* WIRE_NODES: no body; the reply's payload is an array of th
 /* ---- names ---- */
 
 enum {
-	WIRE_ATTR_INLINE = 1,  /* a regular file whose bytes the head holds (zarr.json and its temporaries) */
-	WIRE_ATTR_ARRAY = 2,   /* a directory with an array record */
-	WIRE_ATTR_SIDECAR = 4, /* ... whose zarr.json exists */
-	WIRE_ATTR_CHUNKDIR = 8 /* ... whose c/ exists */
+	WIRE_ATTR_INLINE = 1,    /* a regular file whose bytes the head holds (zarr.json and its temporaries) */
+	WIRE_ATTR_ARRAY = 2,     /* a directory with an array record */
+	WIRE_ATTR_SIDECAR = 4,   /* ... whose zarr.json exists */
+	WIRE_ATTR_CHUNKDIR = 8,  /* ... whose c/ exists */
+	WIRE_ATTR_SECURITY = 16, /* it has security.* attributes */
+	WIRE_ATTR_ACL = 32       /* ... access control lists: system.posix_acl_* */
 };
 
 struct wire_attr {
@@ -199,14 +201,14 @@ struct wire_setattr { /* reply: wire_attr.  A size raises the generation; the mo
 enum { WIRE_MAKE_EXCL = 1 };
 struct wire_make { /* MAKE: file, directory, fifo, socket, device or (target_bytes > 0) symbolic link.  Reply: wire_attr */
 	struct le64 parent;
-	struct le32 mode; /* type and permissions, umask applied */
+	struct le32 mode; /* type and permissions */
 	struct le32 uid, gid;
 	struct le32 flags;
 	struct le64 rdev;
 	struct le32 near_node;  /* place the file's first partition there if that node is up; 0: anywhere */
 	struct le32 name_bytes; /* payload: the name, then the link's target */
 	struct le32 target_bytes;
-	struct le32 reserved;
+	struct le32 umask; /* applies unless the directory has a default access control list */
 } __attribute__((packed)); /* -EEXIST when the name exists (without EXCL: an existing regular file's wire_attr) */
 
 struct wire_link { /* payload: the name.  Reply: wire_attr of the inode */
@@ -238,7 +240,8 @@ struct wire_dirent {
 	struct le32 reserved;
 } __attribute__((packed));
 
-struct wire_xattr { /* GETXATTR, REMOVEXATTR: payload name.  SETXATTR: payload name and value, flags XATTR_CREATE|REPLACE */
+struct wire_xattr { /* GETXATTR, REMOVEXATTR: payload name.  SETXATTR: payload name and value, flags XATTR_CREATE|REPLACE.
+		     * The changing ones reply wire_attr */
 	struct le64 ino;
 	struct le32 name_bytes;
 	struct le32 flags;

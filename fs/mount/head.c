@@ -183,7 +183,8 @@ int head_make(struct mount *m, uint64_t parent, const char *name, const struct m
 				  .rdev = le64_of(what->rdev),
 				  .near_node = le32_of(near_node),
 				  .name_bytes = le32_of((uint32_t)strlen(name)),
-				  .target_bytes = le32_of((uint32_t)target) };
+				  .target_bytes = le32_of((uint32_t)target),
+				  .umask = le32_of(what->umask) };
 
 	uint64_t token = entries_begin(m, parent, name);
 	int err = head_ask(m, WIRE_MAKE, &body, sizeof(body), name, strlen(name), what->target, target, ret, ret_seq);
@@ -271,13 +272,14 @@ int head_getxattr(struct mount *m, uint64_t ino, const char *name, char **ret, s
 	return head_fetch(m, WIRE_GETXATTR, &body, sizeof(body), name, NULL, ret, ret_len);
 }
 
-int head_setxattr(struct mount *m, uint64_t ino, const char *name, const void *value, size_t len, unsigned flags)
+int head_setxattr(struct mount *m, uint64_t ino, const char *name, const void *value, size_t len, unsigned flags,
+		  struct wire_attr *ret, uint64_t *ret_seq)
 {
 	struct wire_xattr body = { .ino = le64_of(ino),
 				   .name_bytes = le32_of((uint32_t)strlen(name)),
 				   .flags = le32_of(flags) };
 
-	return head_ask(m, WIRE_SETXATTR, &body, sizeof(body), name, strlen(name), value, len, NULL, NULL);
+	return head_ask(m, WIRE_SETXATTR, &body, sizeof(body), name, strlen(name), value, len, ret, ret_seq);
 }
 
 int head_listxattr(struct mount *m, uint64_t ino, char **ret, size_t *ret_len)
@@ -287,11 +289,11 @@ int head_listxattr(struct mount *m, uint64_t ino, char **ret, size_t *ret_len)
 	return head_fetch(m, WIRE_LISTXATTR, &body, sizeof(body), NULL, NULL, ret, ret_len);
 }
 
-int head_removexattr(struct mount *m, uint64_t ino, const char *name)
+int head_removexattr(struct mount *m, uint64_t ino, const char *name, struct wire_attr *ret, uint64_t *ret_seq)
 {
 	struct wire_xattr body = { .ino = le64_of(ino), .name_bytes = le32_of((uint32_t)strlen(name)) };
 
-	return head_ask(m, WIRE_REMOVEXATTR, &body, sizeof(body), name, strlen(name), NULL, 0, NULL, NULL);
+	return head_ask(m, WIRE_REMOVEXATTR, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
 }
 
 int head_statfs(struct mount *m, struct wire_statfs *ret)

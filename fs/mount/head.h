@@ -27,9 +27,10 @@ int head_readlink(struct mount *m, uint64_t ino, char **ret); /* malloc'ed */
 int head_readdir(struct mount *m, uint64_t ino, uint64_t cookie, uint32_t max_bytes, char **ret, size_t *ret_len,
 		 uint64_t *ret_seq);
 int head_getxattr(struct mount *m, uint64_t ino, const char *name, char **ret, size_t *ret_len);
-int head_setxattr(struct mount *m, uint64_t ino, const char *name, const void *value, size_t len, unsigned flags);
+int head_setxattr(struct mount *m, uint64_t ino, const char *name, const void *value, size_t len, unsigned flags,
+		  struct wire_attr *ret, uint64_t *ret_seq);
 int head_listxattr(struct mount *m, uint64_t ino, char **ret, size_t *ret_len);
-int head_removexattr(struct mount *m, uint64_t ino, const char *name);
+int head_removexattr(struct mount *m, uint64_t ino, const char *name, struct wire_attr *ret, uint64_t *ret_seq);
 int head_statfs(struct mount *m, struct wire_statfs *ret);
 
 /* OPEN and CLOSE.  The node ids, the npy header and the document follow each other in *ret_payload (malloc'ed). */

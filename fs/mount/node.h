@@ -105,7 +105,7 @@ struct change {         /* a setattr */
 };
 
 struct make {
-	uint32_t mode, uid, gid;
+	uint32_t mode, uid, gid, umask;
 	uint64_t rdev;
 	const char *target; /* of a symbolic link, or NULL */
 	bool excl;

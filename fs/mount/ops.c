@@ -77,7 +77,9 @@ static struct make make_of(fuse_req_t req, mode_t mode, dev_t rdev)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct make){ .mode = mode, .uid = ctx->uid, .gid = ctx->gid, .rdev = rdev, .excl = true };
+	return (struct make){
+		.mode = mode, .umask = ctx->umask, .uid = ctx->uid, .gid = ctx->gid, .rdev = rdev, .excl = true
+	};
 }
 
 static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what, struct node **ret)
@@ -228,71 +230,6 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 		ops_reply_err(req, err);
 	else
 		reply_attr(req, n);
-}
-
-static bool holds_xattrs(const struct node *n)
-{
-	return n->kind == NODE_DIR || n->kind == NODE_FILE || n->kind == NODE_OTHER;
-}
-
-/* The kernel asks for security.capability before each write, and ls for system.posix_acl_access of each file.  There are none of
- * either: what could not be enforced is not kept. */
-static bool is_foreign(const char *name)
-{
-	return !strncmp(name, "security.", 9) || !strncmp(name, "system.", 7);
-}
-
-static void reply_sized(fuse_req_t req, const char *value, size_t len, size_t size)
-{
-	if (size == 0)
-		fuse_reply_xattr(req, len);
-	else if (len > size)
-		fuse_reply_err(req, ERANGE);
-	else
-		fuse_reply_buf(req, value, len);
-}
-
-static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
-{
-	AUTO_FREE char *value = NULL;
-	struct node *n = ops_node(req, id);
-	size_t len = 0;
-	int err = holds_xattrs(n) && !is_foreign(name) ? head_getxattr(ops_mount_of(req), n->ino, name, &value, &len)
-						       : -ENODATA;
-
-	if (err)
-		ops_reply_err(req, err);
-	else
-		reply_sized(req, value, len, size);
-}
-
-static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
-{
-	AUTO_FREE char *names = NULL;
-	struct node *n = ops_node(req, id);
-	size_t len = 0;
-	int err = holds_xattrs(n) ? head_listxattr(ops_mount_of(req), n->ino, &names, &len) : 0;
-
-	if (err)
-		ops_reply_err(req, err);
-	else
-		reply_sized(req, names, len, size);
-}
-
-static void op_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags)
-{
-	struct node *n = ops_node(req, id);
-
-	ops_reply_err(req, holds_xattrs(n) && !is_foreign(name)
-				   ? head_setxattr(ops_mount_of(req), n->ino, name, value, size, (unsigned)flags)
-				   : -EOPNOTSUPP);
-}
-
-static void op_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
-{
-	struct node *n = ops_node(req, id);
-
-	ops_reply_err(req, holds_xattrs(n) ? head_removexattr(ops_mount_of(req), n->ino, name) : -ENODATA);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t id)
@@ -553,8 +490,8 @@ const struct fuse_lowlevel_ops ops_table = {
 	.releasedir = op_release,
 	.fsyncdir = op_fsyncdir,
 	.statfs = op_statfs,
-	.setxattr = op_setxattr,
-	.getxattr = op_getxattr,
-	.listxattr = op_listxattr,
-	.removexattr = op_removexattr,
+	.setxattr = ops_setxattr,
+	.getxattr = ops_getxattr,
+	.listxattr = ops_listxattr,
+	.removexattr = ops_removexattr,
 };

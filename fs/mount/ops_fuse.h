@@ -56,6 +56,11 @@ int ops_through_decide(fuse_req_t req, struct handle *h);
 void ops_through_end(fuse_req_t req, struct handle *h);
 int ops_through_check_resize(struct mount *m, struct node *n);
 
+void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
+void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
+void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
+void ops_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
+
 /* session.c's answer to the kernel's first request. */
 void ops_init(void *userdata, struct fuse_conn_info *conn);
 

@@ -201,7 +201,8 @@ static void test_xattr(struct rig *r)
 	CHECK(!memcmp(r->op.reply_payload, "user.a\0user.b", 14));
 	CHECK(getxattr_(r, d, WIRE_REMOVEXATTR, "user.a") == 0 &&
 	      getxattr_(r, d, WIRE_REMOVEXATTR, "user.a") == -ENODATA);
-	CHECK(setxattr_(r, d, "system.posix_acl_access", "x", 0) == -EOPNOTSUPP);
+	CHECK(setxattr_(r, d, "system.posix_acl_access", "x", 0) == -EINVAL &&
+	      setxattr_(r, d, "system.x", "x", 0) == -EOPNOTSUPP);
 	CHECK(setxattr_(r, d, "user.slabfs.replicas", "2", 0) == -ENOTSUP &&
 	      setxattr_(r, d, "user.slabfs.replicas", "1", 0) == 0);
 
