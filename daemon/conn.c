@@ -376,6 +376,7 @@ static int serve_frame(struct conn *c, struct reason *why)
 		.conn = c,
 		.type = le16_get(h.type),
 		.id = le64_get(h.id),
+		.once = le64_get(h.once),
 		.payload_bytes = (size_t)le64_get(h.payload_bytes),
 	};
 	j.handler = c->server->handlers[j.r.type];

@@ -25,20 +25,26 @@
 #define WORKERS_QUEUE 1024
 #define LOG_NAME "slabfsd.log"
 #define REGISTER_MS 30000
+#define GRACE_S 30
+#define GRACE_MAX_S 3600
 
 enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 
 struct options {
 	bool daemonize, debug;
+	uint64_t grace_s;
 	const char *log, *store;
 };
 
-static const char usage[] = "usage: slabfsd [--daemonize] [--debug] [--log FILE] STORE\n"
-			    "Serves the slabfs store STORE (made by mkfs.slabfs) until SIGTERM or SIGINT.\n"
-			    "  --daemonize   return once it is ready, and go on in the background\n"
-			    "  --debug       log more\n"
-			    "  --log FILE    log there (default: stderr; with --daemonize STORE/" LOG_NAME ")\n"
-			    "  --help, --version\n";
+static const char usage[] =
+	"usage: slabfsd [--daemonize] [--debug] [--grace SECONDS] [--log FILE] STORE\n"
+	"Serves the slabfs store STORE (made by mkfs.slabfs) until SIGTERM or SIGINT.\n"
+	"  --daemonize   return once it is ready, and go on in the background\n"
+	"  --debug       log more\n"
+	"  --grace SECONDS\n"
+	"                how long after its start the head spares what was removed while it was open (30)\n"
+	"  --log FILE    log there (default: stderr; with --daemonize STORE/" LOG_NAME ")\n"
+	"  --help, --version\n";
 
 static int bad_usage(const char *what)
 {
@@ -50,9 +56,13 @@ static int bad_usage(const char *what)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "daemonize", no_argument, NULL, 'd' }, { "debug", no_argument, NULL, 'v' },
-		{ "log", required_argument, NULL, 'l' }, { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },   { NULL, 0, NULL, 0 },
+		{ "daemonize", no_argument, NULL, 'd' },
+		{ "debug", no_argument, NULL, 'v' },
+		{ "log", required_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "grace", required_argument, NULL, 'g' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -67,6 +77,10 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'l':
 			o->log = optarg;
+			break;
+		case 'g':
+			if (parse_u64(optarg, GRACE_MAX_S, &o->grace_s) < 0)
+				return bad_usage("--grace takes a number of seconds up to 3600");
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -293,7 +307,7 @@ static int choose_log(const struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { 0 };
+	struct options o = { .grace_s = GRACE_S };
 	struct daemon d = { .store_fd = -1, .started_ns = time_mono_ns() };
 	struct reason why = { "" };
 	sigset_t signals;
@@ -307,6 +321,7 @@ int main(int argc, char **argv)
 		return EXIT_FAIL;
 	}
 	o.store = d.store_path = store;
+	d.grace_ns = o.grace_s * UINT64_C(1000000000);
 	prepare_process(&signals);
 	if (choose_log(&o) < 0)
 		return EXIT_FAIL;

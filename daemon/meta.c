@@ -121,22 +121,33 @@ static bool makes_room(unsigned type)
 	return type == WIRE_UNLINK || type == WIRE_RMDIR || type == WIRE_RENAME || type == WIRE_SETATTR;
 }
 
-static int run_transaction(struct meta_op *op, meta_fn *run)
+static int run_transaction(struct meta_op *op)
 {
 	int err = meta_begin(op->m);
 
 	op->changes.n = op->n_gone = 0;
 	op->reap = false;
-	return err ? err : meta_end(op->m, run(op));
+	if (err)
+		return err;
+	err = replies_find(op);
+	if (!err && !op->repeated) {
+		err = rows[op->type].run(op);
+		if (!err)
+			err = replies_keep(op);
+	}
+	err = meta_end(op->m, err);
+	if (err)
+		replies_told(op);
+	return err;
 }
 
-static int run_write(struct meta_op *op, meta_fn *run)
+static int run_write(struct meta_op *op)
 {
 	struct meta *m = op->m;
-	int err = run_transaction(op, run);
+	int err = run_transaction(op);
 
 	if (err == -ENOSPC && makes_room(op->type) && meta_reserve_give(m))
-		err = run_transaction(op, run);
+		err = run_transaction(op);
 	if (!err && op->reap)
 		reaper_wake(m->reaper);
 	return err;
@@ -155,8 +166,13 @@ static int run_read(struct meta_op *op, meta_fn *run)
 
 void meta_finish(struct meta_op *op)
 {
+	if (op->repeated) {
+		replies_wait_told(op);
+		return;
+	}
 	inval_send(op->m->inval, &op->changes, op->peer.session);
 	forget_holders(op);
+	replies_told(op);
 }
 
 int meta_start_op(struct meta_op *op, bool *ret_tell)
@@ -170,17 +186,22 @@ int meta_start_op(struct meta_op *op, bool *ret_tell)
 	op->reply_payload = NULL;
 	op->reply_payload_bytes = 0;
 	if (row->kind == META_WRITE)
-		err = run_write(op, row->run);
+		err = run_write(op);
 	else
 		err = row->kind == META_READ ? run_read(op, row->run) : row->run(op);
 	if (err) {
 		free(op->reply_payload);
 		op->reply_payload = NULL;
 	}
-	*ret_tell = !err && row->kind == META_WRITE && inval_needed(op->m->inval, &op->changes, op->peer.session);
-	if (!err && row->kind == META_WRITE && !*ret_tell)
+	*ret_tell = false;
+	if (err || row->kind != META_WRITE)
+		return err;
+	*ret_tell = op->repeated ? replies_telling(op) : inval_needed(op->m->inval, &op->changes, op->peer.session);
+	if (!*ret_tell) {
 		forget_gone(op);
-	return err;
+		replies_told(op);
+	}
+	return 0;
 }
 
 int meta_execute(struct meta_op *op)
@@ -231,8 +252,10 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 {
 	struct meta_op op = { .m = d->meta,
 			      .peer = { session_number(r->session), session_node_id(r->session),
-					session_role(r->session) == WIRE_ROLE_MOUNT, r->session },
+					session_role(r->session) == WIRE_ROLE_MOUNT, r->session,
+					*session_uuid(r->session) },
 			      .type = r->type,
+			      .once = r->once,
 			      .body = r->body,
 			      .payload = r->payload,
 			      .payload_bytes = r->payload_bytes,
@@ -285,8 +308,7 @@ void meta_session_gone(struct meta *m, uint64_t session)
 		struct inode in;
 		int err;
 		pthread_mutex_lock(&m->lock);
-		while (opens_remove(m, session, ino))
-			;
+		opens_remove(m, session, ino);
 		pthread_mutex_unlock(&m->lock);
 		err = meta_begin(m);
 		if (err)
@@ -309,8 +331,12 @@ void meta_session_gone(struct meta *m, uint64_t session)
 
 static void meta_session_end(struct daemon *d, struct session *s)
 {
-	if (d->meta)
-		meta_session_gone(d->meta, session_number(s));
+	if (!d->meta)
+		return;
+	meta_session_gone(d->meta, session_number(s));
+	pthread_mutex_lock(&d->meta->lock);
+	replies_session_gone_locked(d->meta, session_uuid(s));
+	pthread_mutex_unlock(&d->meta->lock);
 }
 
 static void meta_push_acked(struct daemon *d, struct session *s, uint64_t seq)
@@ -371,7 +397,10 @@ static int load(struct meta *m, struct reason *why)
 		return reason_set(why, EIO, "meta.db: no counter: not the metadata of slabfs");
 	m->next_id = m->id_limit = db_u64(m->db, SQL_COUNTER_GET, 0);
 	db_done(m->db);
-	rc = inode_drop_unlinked(m);
+	m->grace_until_ns = m->d->grace_ns && m->next_id > META_ROOT + 1 ? time_mono_ns() + m->d->grace_ns : 0;
+	rc = replies_load(m);
+	if (!rc)
+		rc = inode_drop_unlinked(m, &(bool){ false });
 	return rc ? reason_set(why, -rc, "meta.db: %s", db_error(m->db)) : 0;
 }
 
@@ -402,6 +431,7 @@ int meta_open(struct daemon *d, struct meta **ret, struct reason *why)
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->sync.lock, NULL);
 	pthread_cond_init(&m->sync.done, NULL);
+	replies_init(&m->replies);
 	snprintf(path, sizeof(path), "%s/meta.db", d->store_path);
 	err = inval_new(&inval_server_ops, &m->inval);
 	if (!err)
@@ -436,6 +466,7 @@ void meta_close(struct meta *m)
 	}
 	map_fini(&m->sessions);
 	map_fini(&m->opens);
+	replies_fini(&m->replies);
 	pthread_cond_destroy(&m->sync.done);
 	pthread_mutex_destroy(&m->sync.lock);
 	pthread_mutex_destroy(&m->lock);

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 
+#include "log.h"
 #include "nodes.h"
 
 /* meta_begin keeps more ids in reserve than one operation can use. */
@@ -102,31 +103,68 @@ static int inode_delete(struct meta_op *op, const struct inode *in)
 	return err ? err : db_run(m->db, SQL_INODE_DEL, db_int(in->ino));
 }
 
-int inode_drop_if_unused(struct meta_op *op, const struct inode *in)
+/* After a start the mounts take their time to tell what they have open. */
+static bool may_be_open(const struct meta *m, const struct inode *in)
 {
-	return in->nlink || opens_count(op->m, in->ino) ? 0 : inode_delete(op, in);
+	return opens_count(m, in->ino) || (m->grace_until_ns && (S_ISREG(in->mode) || in->flags & WIRE_ATTR_ARRAY));
 }
 
-int inode_drop_unlinked(struct meta *m)
+int inode_drop_if_unused(struct meta_op *op, const struct inode *in)
 {
-	int rc;
+	return in->nlink || may_be_open(op->m, in) ? 0 : inode_delete(op, in);
+}
 
-	do {
+static int drop_next_unlinked(struct meta_op *op, uint64_t *at, bool *ret_over)
+{
+	struct meta *m = op->m;
+	struct inode in;
+	int rc = db_run(m->db, SQL_INODE_UNLINKED, db_int(*at)), err;
+
+	*ret_over = rc == 0;
+	if (rc <= 0)
+		return rc;
+	*at = db_u64(m->db, SQL_INODE_UNLINKED, 0);
+	err = inode_get(m, *at, &in);
+	return err ? err : inode_drop_if_unused(op, &in);
+}
+
+int inode_drop_unlinked(struct meta *m, bool *ret_reap)
+{
+	uint64_t at = 0;
+	bool over = false;
+
+	while (!over) {
 		struct meta_op op = { .m = m };
-		struct inode in;
 		int err = meta_begin(m);
 		if (err)
 			return err;
-		rc = db_query(m->db, SQL_INODE_UNLINKED, NULL, 0);
-		if (rc == 1)
-			err = inode_get(m, db_u64(m->db, SQL_INODE_UNLINKED, 0), &in);
-		if (rc == 1 && !err)
-			err = inode_delete(&op, &in);
-		err = meta_end(m, rc < 0 ? rc : err);
+		err = meta_end(m, drop_next_unlinked(&op, &at, &over));
 		if (err)
 			return err;
-	} while (rc == 1);
+		for (size_t i = 0; i < op.n_gone; i++)
+			inval_gone(m->inval, op.gone[i]);
+		*ret_reap = *ret_reap || op.reap;
+	}
 	return 0;
+}
+
+bool meta_grace_over(struct meta *m, bool *ret_reap)
+{
+	bool over, ends;
+	int err;
+
+	pthread_mutex_lock(&m->lock);
+	over = m->grace_until_ns == 0;
+	ends = !over && time_mono_ns() >= m->grace_until_ns;
+	if (ends)
+		m->grace_until_ns = 0;
+	pthread_mutex_unlock(&m->lock);
+	if (!ends)
+		return over;
+	err = inode_drop_unlinked(m, ret_reap);
+	if (err)
+		log_error("meta.db: what was removed while it was open is not dropped: %s", strerror(-err));
+	return true;
 }
 
 void inode_attr(const struct inode *in, struct wire_attr *ret)
@@ -296,23 +334,24 @@ int opens_add(struct meta *m, uint64_t session, uint64_t ino)
 			return err;
 		}
 	}
-	err = count_put(mine, ino, count_get(mine, ino) + 1);
+	if (count_get(mine, ino))
+		return 0;
+	err = count_put(mine, ino, 1);
 	if (err)
 		return err;
 	err = count_put(&m->opens, ino, count_get(&m->opens, ino) + 1);
 	if (err)
-		count_put(mine, ino, count_get(mine, ino) - 1);
+		count_put(mine, ino, 0);
 	return err;
 }
 
 bool opens_remove(struct meta *m, uint64_t session, uint64_t ino)
 {
 	struct map *mine = map_get(&m->sessions, session);
-	uint64_t n = mine ? count_get(mine, ino) : 0;
 
-	if (!n)
+	if (!mine || !count_get(mine, ino))
 		return false;
-	count_put(mine, ino, n - 1);
+	count_put(mine, ino, 0);
 	count_put(&m->opens, ino, count_get(&m->opens, ino) - 1);
 	return true;
 }

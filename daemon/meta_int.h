@@ -62,21 +62,40 @@ enum meta_sql {
 	SQL_NODE_LIST,
 	SQL_NODE_ADD,
 	SQL_NODE_ADDRESS,
+	SQL_REPLY_GET,
+	SQL_REPLY_SET,
+	SQL_REPLY_DROP,
+	SQL_REPLY_SESSIONS,
 	SQL_END
 };
 extern const char *const meta_sql[SQL_END];
 
 struct reaper;
 
+struct gone { /* a session without a connection */
+	struct uuid session;
+	uint64_t since_ns; /* monotonic */
+};
+
+struct replies {              /* meta_replies.c */
+	pthread_mutex_t lock; /* guards telling */
+	pthread_cond_t told;  /* one less */
+	struct telling *telling;
+	struct gone *gone; /* whose rows are to go; guarded by meta.lock */
+	size_t n_gone;
+};
+
 struct meta {
 	struct daemon *d;
 	pthread_mutex_t lock; /* guards all below down to `sync`; inval has its own */
 	struct db *db;
 	uint64_t next_id, id_limit; /* ids below id_limit are reserved on disk */
-	struct map opens;           /* ino -> number of opens, by all sessions */
-	struct map sessions;        /* number -> struct map: ino -> number of opens */
+	struct map opens;           /* ino -> number of sessions that have it open */
+	struct map sessions;        /* number -> struct map: ino -> 1, of what it has open */
+	uint64_t grace_until_ns;    /* monotonic: until then what has no name may still be open; 0: over */
 	struct inval *inval;
 	struct reaper *reaper; /* set before the server runs, NULL in tests */
+	struct replies replies;
 
 	struct {
 		pthread_mutex_t lock; /* guards the rest; group commit of meta_sync */
@@ -101,12 +120,15 @@ struct meta_peer {
 	uint32_t node_id;
 	bool is_mount; /* caches what it is told */
 	struct session *handle;
+	struct uuid uuid; /* of the session: the same after a restart of the head */
 };
 
 struct meta_op {
 	struct meta *m;
 	struct meta_peer peer;
 	unsigned type;
+	uint64_t once; /* 0: no repetition is to be recognised */
+	bool repeated; /* it was done before */
 	const void *body;
 	const uint8_t *payload;
 	size_t payload_bytes;
@@ -152,6 +174,18 @@ void meta_session_gone(struct meta *m, uint64_t session);
 int meta_open_db(struct meta *m, const char *path, struct reason *why);
 int meta_sync(struct meta *m); /* everything acknowledged before is durable; concurrent callers share one fsync */
 
+/* meta_replies.c: requests with `once`.  In the request's transaction: replies_find (op->repeated: the reply is in op) before the work, replies_keep
+ * after it, and replies_told once all others have been told; a repetition that finds that they have not waits for it. */
+void replies_init(struct replies *r);
+void replies_fini(struct replies *r);
+int replies_load(struct meta *m);
+int replies_find(struct meta_op *op);
+int replies_keep(struct meta_op *op);
+void replies_told(struct meta_op *op);
+bool replies_telling(struct meta_op *op); /* others are being told */
+void replies_wait_told(struct meta_op *op);
+void replies_session_gone_locked(struct meta *m, const struct uuid *session); /* needs meta.lock */
+
 /* meta_reserve.c */
 void meta_reserve_take(struct meta *m); /* as far as there is room */
 bool meta_reserve_give(struct meta *m); /* to those who make room; false: it was given already */
@@ -169,7 +203,8 @@ int inode_add(struct meta *m, const struct inode *in);
 int inode_set(struct meta *m, const struct inode *in);
 int inode_touch(struct meta_op *op, struct inode *in, bool modified); /* ctime (and mtime) now; saved, and a change */
 int inode_drop_if_unused(struct meta_op *op, const struct inode *in); /* deletes it when it has neither name nor open */
-int inode_drop_unlinked(struct meta *m);                              /* at start: all without a name */
+int inode_drop_unlinked(struct meta *m,
+			bool *ret_reap); /* all that have neither name nor open; *ret_reap: there are new orphans */
 void inode_attr(const struct inode *in, struct wire_attr *ret);
 int meta_reply_attr(struct meta_op *op, const struct inode *in); /* 0; the session now holds it */
 void meta_hold(struct meta_op *op, uint64_t ino);

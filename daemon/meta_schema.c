@@ -28,6 +28,8 @@ static const char schema[] =
 	"NULL);"
 	"CREATE TABLE orphans(object INTEGER PRIMARY KEY, layout INTEGER NOT NULL, epoch INTEGER NOT NULL);"
 	"CREATE TABLE nodes(id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, address BLOB NOT NULL);"
+	"CREATE TABLE replies(session BLOB NOT NULL, slot INTEGER NOT NULL, once INTEGER NOT NULL, type INTEGER NOT "
+	"NULL, body BLOB NOT NULL, PRIMARY KEY(session, slot)) WITHOUT ROWID;"
 	"INSERT INTO counters VALUES('id', 2);";
 
 #define INODE_COLUMNS                                                                                                  \
@@ -46,7 +48,7 @@ const char *const meta_sql[SQL_END] = {
 			  " mtime = ?, ctime = ?, generation = ?, flags = ?, parent = ?, object = ?,"
 			  " partition_bytes = ?, layout = ?, epoch = ? WHERE ino = ?",
 	[SQL_INODE_DEL] = "DELETE FROM inodes WHERE ino = ?",
-	[SQL_INODE_UNLINKED] = "SELECT ino FROM inodes WHERE nlink = 0 LIMIT 1",
+	[SQL_INODE_UNLINKED] = "SELECT ino FROM inodes WHERE nlink = 0 AND ino > ? ORDER BY ino LIMIT 1",
 	[SQL_CONTENT_GET] = "SELECT bytes FROM contents WHERE ino = ?",
 	[SQL_CONTENT_SET] = "INSERT OR REPLACE INTO contents(ino, bytes) VALUES(?, ?)",
 	[SQL_CONTENT_DEL] = "DELETE FROM contents WHERE ino = ?",
@@ -79,6 +81,10 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_NODE_LIST] = "SELECT id, uuid, address FROM nodes ORDER BY id",
 	[SQL_NODE_ADD] = "INSERT INTO nodes(id, uuid, address) VALUES(?, ?, ?)",
 	[SQL_NODE_ADDRESS] = "UPDATE nodes SET address = ? WHERE id = ?",
+	[SQL_REPLY_GET] = "SELECT once, type, body FROM replies WHERE session = ? AND slot = ?",
+	[SQL_REPLY_SET] = "INSERT OR REPLACE INTO replies(session, slot, once, type, body) VALUES(?, ?, ?, ?, ?)",
+	[SQL_REPLY_DROP] = "DELETE FROM replies WHERE session = ?",
+	[SQL_REPLY_SESSIONS] = "SELECT DISTINCT session FROM replies",
 };
 
 /* The root belongs to whoever runs the head, so that a cluster of one's own needs no root. */

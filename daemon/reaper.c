@@ -214,11 +214,11 @@ static void *reaper_run(void *arg)
 	struct reaper *r = arg;
 
 	while (!stopping(r)) {
-		bool left;
+		bool left, more = false, later = !meta_grace_over(r->d->meta, &more);
 		int err = reap(r, &left);
 		if (err)
 			log_warn("orphans are not dropped: %s", strerror(-err));
-		wait_work(r, left || err);
+		wait_work(r, left || later || err);
 	}
 	return NULL;
 }

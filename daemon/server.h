@@ -25,6 +25,7 @@ struct request {
 	struct session *session; /* NULL only for HELLO */
 	unsigned type;
 	uint64_t id;
+	uint64_t once;
 	const void *body; /* exactly the row's request_body bytes */
 	const uint8_t *payload;
 	size_t payload_bytes;
@@ -64,7 +65,8 @@ bool request_cancelled(const struct request *r); /* a slow handler polls this; t
 /* Sessions.  A pointer is valid in a handler and in session_end; to keep it longer, session_ref. */
 struct session *session_ref(struct session *s);
 void session_unref(struct session *s);
-uint64_t session_number(const struct session *s); /* unique in this daemon's life, never 0 */
+uint64_t session_number(const struct session *s);         /* unique in this daemon's life, never 0 */
+const struct uuid *session_uuid(const struct session *s); /* of its HELLO */
 const char *session_name(const struct session *s);
 enum wire_role session_role(const struct session *s);
 uint32_t session_node_id(const struct session *s);

@@ -104,6 +104,11 @@ uint64_t session_number(const struct session *session)
 	return session->number;
 }
 
+const struct uuid *session_uuid(const struct session *session)
+{
+	return &session->uuid;
+}
+
 const char *session_name(const struct session *session)
 {
 	return session->name;

@@ -184,7 +184,7 @@ def test_garbage_on_the_port(fresh):
                 _send(s, rng.bytes(n))
         with connect(node) as s:
             _send(s, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
-        header = struct.pack("<IHHQIIIIQ", 0x31424C53, 1, 81, 1, 0, 0, 0xFFFFFFFF, 0, 2**64 - 1)
+        header = struct.pack("<IHHQIIIIQQ", 0x31424C53, 1, 81, 1, 0, 0, 0xFFFFFFFF, 0, 2**64 - 1, 0)
         with connect(node) as s:
             _send(s, header)
         with connect(node) as s:

@@ -17,7 +17,7 @@ PART_OPEN, PART_READ, PART_WRITE, PART_SEAL, PART_LIST, REDUCE = 80, 81, 82, 83,
 REPLY, MOUNT, ROOT, ATTR_BYTES = 1, 1, 1, 80
 BODIES = {1: 56, LOOKUP: ATTR_BYTES, GETATTR: ATTR_BYTES, SETATTR: ATTR_BYTES, MAKE: ATTR_BYTES, OPEN: 120, DEFINE: ATTR_BYTES,
           PART_OPEN: 16, PART_READ: 8, PART_SEAL: 8, REDUCE: 16}
-HEADER = struct.Struct("<IHHQIIIIQ")
+HEADER = struct.Struct("<IHHQIIIIQQ")
 MIB = 1 << 20
 
 
@@ -35,11 +35,11 @@ class Peer:
     def send(self, kind, body=b"", payload=b"", id=None):
         self.last_id += 1
         id = self.last_id if id is None else id
-        self.socket.sendall(HEADER.pack(0x31424C53, 1, kind, id, 0, 0, len(body), 0, len(payload)) + body + payload)
+        self.socket.sendall(HEADER.pack(0x31424C53, 1, kind, id, 0, 0, len(body), 0, len(payload), 0) + body + payload)
         return id
 
     def acknowledge(self, id):
-        self.socket.sendall(HEADER.pack(0x31424C53, 1, INVAL, id, 0, REPLY, 0, 0, 0))
+        self.socket.sendall(HEADER.pack(0x31424C53, 1, INVAL, id, 0, REPLY, 0, 0, 0, 0))
 
     def exactly(self, n):
         data = bytearray()
@@ -52,7 +52,7 @@ class Peer:
 
     def frame(self):
         """type, id, status, flags, body, payload"""
-        _, _, kind, id, status, flags, body, _, payload = HEADER.unpack(self.exactly(HEADER.size))
+        _, _, kind, id, status, flags, body, _, payload, _ = HEADER.unpack(self.exactly(HEADER.size))
         return kind, id, status, flags, self.exactly(body), self.exactly(payload)
 
     def answer(self, id):

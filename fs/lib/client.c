@@ -187,6 +187,25 @@ static void slot_expire_locked(struct call_slot *s)
 
 /* ---- calls ---- */
 
+bool client_away(int err)
+{
+	switch (-err) {
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case ECONNABORTED:
+	case EHOSTUNREACH:
+	case EHOSTDOWN:
+	case ENETUNREACH:
+	case ENETDOWN:
+	case ENOTCONN:
+	case EPIPE:
+	case ESHUTDOWN:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static uint64_t deadline_of(const struct client *c, unsigned timeout_ms)
 {
 	if (timeout_ms == UINT_MAX)
@@ -219,6 +238,7 @@ static void send_call(struct conn *k, uint64_t id, uint64_t epoch, const struct 
 		total += call->payload_bytes[i];
 	}
 	wire_request(&h, call->type, id, (uint32_t)call->body_bytes, total);
+	h.once = le64_of(call->once);
 	client_conn_send(k, epoch, iov, ARRAY_LEN(iov)); /* when it fails the connection ends, and with it the call */
 }
 

@@ -41,6 +41,7 @@ struct call {
 	const void *payload[3]; /* sent one after the other */
 	size_t payload_bytes[3];
 	unsigned timeout_ms; /* 0: the client's; UINT_MAX: none */
+	uint64_t once;       /* 0, or the number under which it may be sent again */
 	void *reply_body;    /* room for the row's reply_body bytes */
 	void *reply_payload; /* room for reply_cap bytes; NULL with reply_cap 0 and `alloc` set: malloc'ed to fit (the caller frees) */
 	size_t reply_cap;
@@ -56,6 +57,9 @@ struct call {
 /* -errno: the peer's status (negated), or -ETIMEDOUT (deadline), -ECONNREFUSED, -EHOSTUNREACH, -ECONNRESET (lost on the way; whether
  * the peer did it is unknown), -EACCES (key), -ECANCELED, -EMSGSIZE (reply larger than reply_cap), -EPROTO. */
 int client_call(struct client *c, struct call *call);
+
+/* The peer could not be reached, or was lost on the way: it may come back, and be asked again. */
+bool client_away(int err);
 
 /* The same in two steps, so that many peers work at once.  Each started call must be waited for exactly once. */
 int client_start(struct client *c, struct call *call);

@@ -65,6 +65,25 @@ const struct wire_row *wire_row(unsigned type)
 	return type < WIRE_TYPE_END && rows[type].name ? &rows[type] : NULL;
 }
 
+bool wire_takes_once(unsigned type)
+{
+	switch (type) {
+	case WIRE_MAKE:
+	case WIRE_LINK:
+	case WIRE_UNLINK:
+	case WIRE_RMDIR:
+	case WIRE_RENAME:
+	case WIRE_SETXATTR:
+	case WIRE_REMOVEXATTR:
+	case WIRE_DEFINE:
+	case WIRE_RESIZE:
+	case WIRE_CHUNKDIR:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int check_lengths(const struct wire_header *h, const char *what, uint32_t body, uint32_t payload_max,
 			 struct reason *why)
 {
@@ -105,6 +124,8 @@ int wire_check(const struct wire_header *h, struct reason *why)
 		return reason_set(why, EPROTO, "unknown message type %u", le16_get(h->type));
 	if ((flags & ~WIRE_REPLY) || le32_get(h->reserved))
 		return reason_set(why, EPROTO, "%s: a reserved field is not zero", row->name);
+	if (le64_get(h->once) && ((flags & WIRE_REPLY) || !wire_takes_once(le16_get(h->type))))
+		return reason_set(why, EPROTO, "%s: a once number, which it does not take", row->name);
 	if (flags & WIRE_REPLY)
 		return check_reply(h, row, why);
 	if (le32_get(h->status))

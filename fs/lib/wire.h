@@ -87,8 +87,22 @@ struct wire_header {
 	struct le32 body_bytes;
 	struct le32 reserved;
 	struct le64 payload_bytes;
+	struct le64 once; /* requests that change names, see wire_once; else 0 */
 } __attribute__((packed));
-_Static_assert(sizeof(struct wire_header) == 40, "frame header");
+_Static_assert(sizeof(struct wire_header) == 48, "frame header");
+
+/* Exactly once: a request with `once` may be sent again, to the same daemon or to one that was started in its place, until it is answered.  It is
+ * done once; a repetition is given the first one's answer.  A session has one request in flight at most in each slot, and its sequence numbers rise. */
+#define WIRE_ONCE_SLOTS 256u
+#define WIRE_ONCE_SECONDS 600 /* a session without a connection is remembered for so long; repetitions end before */
+static inline uint64_t wire_once(uint64_t sequence, unsigned slot)
+{
+	return sequence << 8 | slot;
+}
+static inline unsigned wire_once_slot(uint64_t once)
+{
+	return (unsigned)(once % WIRE_ONCE_SLOTS);
+}
 
 /* ---- every connection ---- */
 
@@ -435,6 +449,7 @@ struct wire_row {
 	uint32_t request_payload_max, reply_payload_max;
 };
 const struct wire_row *wire_row(unsigned type); /* NULL: no such message */
+bool wire_takes_once(unsigned type);            /* its requests may carry `once` */
 
 /* Decodes and checks a header: magic, version, type, reserved fields, body and payload lengths against the row (an error reply: no body,
  * payload <= WIRE_REASON_MAX).  0, -EPROTO (the connection must end), or -EPROTONOSUPPORT (another version). */

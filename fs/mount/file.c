@@ -118,21 +118,6 @@ void file_settle_all(struct mount *m)
 	free(nodes);
 }
 
-void file_reopen_all(struct mount *m)
-{
-	struct node **nodes;
-	size_t n = open_files(m, &nodes);
-
-	for (size_t i = 0; i < n; i++) {
-		node_busy_begin(nodes[i]);
-		if (nodes[i]->state)
-			head_reopen(m, nodes[i]->ino);
-		node_busy_end(nodes[i]);
-		node_unref(m, nodes[i]);
-	}
-	free(nodes);
-}
-
 /* The size of an open file.  Another mount's change may have put other files in the place of the partitions' that are open here. */
 static uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
 {

@@ -9,8 +9,6 @@
 /* What was written through this mount is sealed and committed. */
 int file_settle(struct mount *m, struct node *n);
 void file_settle_all(struct mount *m); /* all that are open */
-/* The head is back: counts what is open here once more. */
-void file_reopen_all(struct mount *m);
 /* Reads up to len bytes of a regular file that need not be open; short at its end. */
 int file_read_at(struct mount *m, struct node *n, char *buf, size_t len, uint64_t offset, size_t *ret_len);
 /* Of those whose bytes the head holds (sidecar.c).  The node is busy: what was written here goes to the head. */

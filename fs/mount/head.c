@@ -1,107 +1,9 @@
 #include "head.h"
 #include "bytes.h"
 #include "entries.h"
-#include "errors.h"
+#include "head_call.h"
 
-#include <poll.h>
 #include <stdio.h>
-
-#define RETRY_MS 50
-#define TRIES_MAX 1000
-
-/* Errors that are plain answers about names; everything else is worth a line in .slabfs/errors. */
-static bool is_plain_answer(int err)
-{
-	switch (-err) {
-	case ENOENT:
-	case EEXIST:
-	case ENOTEMPTY:
-	case ENODATA:
-	case ENOTDIR:
-	case EISDIR:
-	case ERANGE:
-	case ENAMETOOLONG:
-	case EBADF:  /* closed after the head was started anew */
-	case ESTALE: /* removed; whoever still has it open gets to see it */
-		return true;
-	default:
-		return false;
-	}
-}
-
-static int as_io_error(int err)
-{
-	switch (-err) {
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ECANCELED:
-	case ENOTCONN:
-	case EPIPE:
-	case EPROTO:
-		return -EIO;
-	default:
-		return err;
-	}
-}
-
-/* A request that may be asked twice: nothing is lost when the first answer got lost. */
-static bool is_repeatable(unsigned type)
-{
-	switch (type) {
-	case WIRE_LOOKUP:
-	case WIRE_GETATTR:
-	case WIRE_SETATTR:
-	case WIRE_READLINK:
-	case WIRE_READDIR:
-	case WIRE_GETXATTR:
-	case WIRE_LISTXATTR:
-	case WIRE_STATFS:
-	case WIRE_OPEN:
-	case WIRE_COMMIT:
-	case WIRE_METASYNC:
-	case WIRE_INLINE_READ:
-	case WIRE_INLINE_WRITE:
-	case WIRE_RESIZE:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* A head that is being started again is waited for; one that has been away for longer than a timeout is not. */
-static bool may_come_back(struct mount *m)
-{
-	uint64_t lost_ns;
-
-	poll(NULL, 0, RETRY_MS);
-	lost_ns = atomic_load(&m->head_lost_ns);
-	return !atomic_load(&m->stopping) &&
-	       (lost_ns == 0 || time_mono_ns() - lost_ns < m->options.timeout_ms * UINT64_C(1000000));
-}
-
-static int head_call(struct mount *m, struct call *call)
-{
-	struct call again = *call;
-	int err = client_call(cluster_head(m->cluster), call);
-
-	for (int tries = 0;
-	     tries < TRIES_MAX && (err == -ECONNREFUSED || (err == -ECONNRESET && is_repeatable(call->type)));
-	     tries++) {
-		if (call->type == WIRE_CLOSE || !may_come_back(m))
-			break;
-		*call = again;
-		err = client_call(cluster_head(m->cluster), call);
-	}
-	if (err && !is_plain_answer(err)) {
-		struct reason why = call->why;
-		if (as_io_error(err) != err || err == -ETIMEDOUT)
-			reason_set(&why, -err, "the head: %s: %s", wire_row(call->type)->name, call->why.text);
-		err = errors_add(m, NULL, -as_io_error(err), &why);
-	}
-	return err;
-}
 
 /* The common shape: a fixed body, at most two pieces of payload, a fixed reply. */
 static int head_ask(struct mount *m, unsigned type, const void *body, size_t body_bytes, const void *p0, size_t n0,
@@ -305,26 +207,20 @@ int head_open(struct mount *m, uint64_t ino, struct wire_open_reply *ret, char *
 	      uint64_t *ret_seq)
 {
 	struct wire_open body = { .ino = le64_of(ino) };
+	int err = head_opens_begin(m->head, ino);
 
+	if (err)
+		return err;
 	*ret_seq = atomic_load(&m->inval_seq);
-	return head_fetch(m, WIRE_OPEN, &body, sizeof(body), NULL, ret, ret_payload, ret_len);
-}
-
-void head_reopen(struct mount *m, uint64_t ino)
-{
-	struct wire_open_reply reply;
-	AUTO_FREE char *payload = NULL;
-	uint64_t seq;
-	size_t len;
-
-	head_open(m, ino, &reply, &payload, &len, &seq);
+	err = head_fetch(m, WIRE_OPEN, &body, sizeof(body), NULL, ret, ret_payload, ret_len);
+	if (err)
+		head_opens_end(m, ino);
+	return err;
 }
 
 void head_close(struct mount *m, uint64_t ino)
 {
-	struct wire_ino body = { .ino = le64_of(ino) };
-
-	head_ask(m, WIRE_CLOSE, &body, sizeof(body), NULL, 0, NULL, 0, NULL, NULL);
+	head_opens_end(m, ino);
 }
 
 int head_layout(const struct wire_open_reply *reply, const char *payload, size_t len, struct layout *ret)

@@ -36,7 +36,6 @@ int head_statfs(struct mount *m, struct wire_statfs *ret);
 /* OPEN and CLOSE.  The node ids, the npy header and the document follow each other in *ret_payload (malloc'ed). */
 int head_open(struct mount *m, uint64_t ino, struct wire_open_reply *ret, char **ret_payload, size_t *ret_len,
 	      uint64_t *ret_seq);
-void head_reopen(struct mount *m, uint64_t ino); /* counts once more what the head may have forgotten */
 void head_close(struct mount *m, uint64_t ino);
 /* The placement part of an OPEN reply, checked; alloc is left empty.  -EPROTO. */
 struct layout;

@@ -1,8 +1,7 @@
 #include "inval.h"
 #include "array.h"
 #include "entries.h"
-#include "file.h"
-#include "head.h"
+#include "head_call.h"
 #include "log.h"
 
 #include <stdlib.h>
@@ -49,12 +48,6 @@ static void job_free(struct mount *m, struct job *j)
 	free(j);
 }
 
-/* A head that was started anew, or has given us up, counts no opens of ours. */
-static void array_reopen(struct mount *m, struct array *a)
-{
-	head_reopen(m, a->ino);
-}
-
 static void job_run(struct inval *v, struct job *j)
 {
 	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
@@ -63,10 +56,8 @@ static void job_run(struct inval *v, struct job *j)
 		else
 			v->kernel.node(v->kernel.arg, j->nodes[i], j->data);
 	}
-	if (j->kind == JOB_REOPEN) {
-		file_reopen_all(v->m);
-		array_each(v->m, array_reopen);
-	}
+	if (j->kind == JOB_REOPEN) /* a head that was started anew, or has given us up, knows of no opens of ours */
+		head_reopen_all(v->m);
 	if (j->push_id)
 		client_push_done(cluster_head(v->m->cluster), j->push_id);
 	pthread_mutex_lock(&v->lock);

@@ -3,6 +3,7 @@
 #include "errors.h"
 #include "file.h"
 #include "head.h"
+#include "head_call.h"
 #include "inval.h"
 #include "log.h"
 #include "mount.h"
@@ -327,7 +328,9 @@ static int connect_cluster(struct program *p, struct reason *why)
 	config.hello.cluster = p->sb.cluster;
 	config.hello.role = le32_of(WIRE_ROLE_MOUNT);
 	config.hello.node_id = le32_of(p->sb.node_id);
-	err = uuid_new(&config.hello.session);
+	err = head_state_new(&p->mount.head);
+	if (!err)
+		err = uuid_new(&config.hello.session);
 	if (!err)
 		err = cluster_new(&config, &p->mount.cluster);
 	return err ? reason_set(why, -err, "%s", strerror(-err)) : 0;
@@ -418,6 +421,7 @@ static void finish(struct program *p)
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
+	head_state_free(m->head);
 	inval_free(m->inval);
 	errors_free(m->errors);
 	map_fini(&m->nodes);

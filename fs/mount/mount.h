@@ -12,7 +12,7 @@
  *   adopt.c    chunks that were written before their zarr.json
  *   array.c    arrays that are in use: document, layout, generation
  *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals
- *   head.c     the requests for names
+ *   head.c     the requests for names; head_call.c sends them
  *   inval.c    what the head says has changed; the kernel's caches follow
  *   errors.c   .slabfs/errors
  *
@@ -46,8 +46,9 @@ struct mount_options {
 struct mount {
 	struct mount_options options;
 	struct cluster *cluster;
-	struct pool *slow;    /* opens that compute or wait; never the threads that serve FUSE */
-	struct pool *control; /* opens of .slabfs/..., which must answer while all of `slow` compute */
+	struct head_state *head; /* of head_call.c */
+	struct pool *slow;       /* opens that compute or wait; never the threads that serve FUSE */
+	struct pool *control;    /* opens of .slabfs/..., which must answer while all of `slow` compute */
 	struct errors *errors;
 	struct node *root;
 	uid_t uid;

@@ -26,6 +26,7 @@ struct rig {
 	struct meta_op op; /* the last one */
 	struct reason why;
 	uint64_t session; /* that speaks */
+	uint64_t once;    /* of its requests, if not 0 */
 };
 
 static struct {
@@ -151,12 +152,14 @@ static inline int rig_call(struct rig *r, unsigned type, const void *body, const
 
 	r->why.text[0] = '\0';
 	r->op = (struct meta_op){ .m = r->d.meta,
-				  .peer = { r->session, 1, true, (struct session *)(uintptr_t)r->session },
+				  .peer = { r->session, 1, true, (struct session *)(uintptr_t)r->session, { { 0 } } },
 				  .type = type,
+				  .once = r->once,
 				  .body = body,
 				  .payload = payload,
 				  .payload_bytes = len,
 				  .why = &r->why };
+	memcpy(&r->op.peer.uuid, &r->session, sizeof(r->session));
 	int err = meta_execute(&r->op);
 	free(kept);
 	kept = r->op.reply_payload;

@@ -439,13 +439,13 @@ static void test_faults(void)
 	struct peer p;
 
 	peer_start(&p, unix_address, key);
-	for (uint64_t after = 1; after < 700; after += 13) {
+	for (uint64_t after = 1; after < 800; after += 15) {
 		struct client *c = client_of(p.address, 1, NULL);
 		pthread_mutex_lock(&p.lock);
-		p.n_conns = p.n_conns < PEER_CONNS - 4 ? p.n_conns : PEER_CONNS;
+		bool full = p.n_conns > PEER_CONNS - 4;
 		p.fault_after = after;
 		pthread_mutex_unlock(&p.lock);
-		if (p.n_conns == PEER_CONNS) {
+		if (full) {
 			peer_stop(&p);
 			peer_start(&p, unix_address, key);
 			p.fault_after = after;

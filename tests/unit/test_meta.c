@@ -251,9 +251,10 @@ static void test_open_unlinked(struct rig *r)
 	CHECK(rig_link(r, f, META_ROOT, "back") == -ENOENT);
 	meta_session_gone(r->d.meta, 2);
 	r->session = 1;
-	CHECK(rig_getattr(r, g) == -ESTALE && rig_getattr(r, f) == 0 && rig_close(r, f) == 0 && rig_getattr(r, f) == 0);
+	CHECK(rig_getattr(r, g) == -ESTALE && rig_getattr(r, f) == 0);
 	CHECK(!rig_orphans(r, object) && rig_orphans(r, 0) == before + 1);
-	CHECK(rig_close(r, f) == 0 && rig_getattr(r, f) == -ESTALE && rig_orphans(r, object) == 1);
+	CHECK(rig_close(r, f) == 0 && rig_getattr(r, f) == -ESTALE &&
+	      rig_orphans(r, object) == 1); /* opens are a set */
 }
 
 static void test_restart(struct rig *r)
@@ -338,7 +339,9 @@ static void *race(void *arg)
 		struct wire_make make = { .parent = le64_of(META_ROOT), .mode = le32_of(S_IFREG | 0644) };
 		struct wire_unlink gone = { le64_of(META_ROOT) };
 		struct meta_op op = { .m = r->d.meta, .type = WIRE_MAKE, .body = &make };
-		op.peer = (struct meta_peer){ racer->session, 0, true, (struct session *)(uintptr_t)racer->session };
+		op.peer = (struct meta_peer){ .session = racer->session,
+					      .is_mount = true,
+					      .handle = (struct session *)(uintptr_t)racer->session };
 		snprintf(name, sizeof(name), "race%d", i % 20);
 		make.name_bytes = le32_of((uint32_t)strlen(name));
 		op.payload = (const uint8_t *)name;

@@ -71,6 +71,12 @@ static void test_fields(void)
 	}
 	h = r, h.reserved = le32_of(1);
 	CHECK(check(h) == -EPROTO);
+	h = r, h.once = le64_of(1);
+	CHECK(check(h) == -EPROTO);
+	h = good_request(WIRE_RENAME), h.once = le64_of(1);
+	CHECK(check(h) == 0);
+	h = good_reply(WIRE_RENAME), h.once = le64_of(1);
+	CHECK(check(h) == -EPROTO);
 	h = r, h.body_bytes = le32_of(le32_get(r.body_bytes) + 1);
 	CHECK(check(h) == -EPROTO);
 	h = r, h.body_bytes = le32_of(0);
