@@ -35,6 +35,7 @@ struct part {
 	unsigned refs;
 	bool on_lru, on_open, on_unsynced;
 	struct part *same_hash; /* another partition under the same key of store.parts */
+	struct part *same_object, **same_object_before;
 	TAILQ_ENTRY(part) lru, open, unsynced;
 	uint64_t sealed_ns; /* monotonic, of the last seal */
 
@@ -71,7 +72,8 @@ struct store {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wake;  /* of the syncer: stop, or something to make durable */
 	bool stop;
-	struct map parts; /* hash of the id -> struct part, chained by same_hash */
+	struct map parts;   /* hash of the id -> struct part, chained by same_hash */
+	struct map objects; /* object -> the struct part * that heads its chain of same_object; malloc'ed */
 	size_t n_lru;
 	struct part_list lru;      /* unused, the least recently used first */
 	struct part_list open;     /* with leases */

@@ -12,7 +12,7 @@
 #include "meta_orphans.h"
 #include "nodes.h"
 
-#define BATCH 64              /* objects at a time, and so requests in flight to one node */
+#define BATCH 256             /* objects at a time: one request to each node, one transaction */
 #define GATHER_MS 50          /* after a wake-up: rm -r goes on, and a batch costs one transaction */
 #define DROP_TIMEOUT_MS 10000 /* a large object's files take a while to go */
 
@@ -81,12 +81,6 @@ static int refresh_nodes(struct reaper *r)
 	return err;
 }
 
-struct drop {
-	struct wire_part_drop body;
-	struct call call;
-	bool started;
-};
-
 static size_t node_at(const struct orphan *o, uint32_t id)
 {
 	size_t k = 0;
@@ -96,40 +90,42 @@ static size_t node_at(const struct orphan *o, uint32_t id)
 	return k;
 }
 
-static void drop_start(struct client *c, const struct orphan *o, struct drop *ret)
+/* Drops on one node what it still has of the batch, in one request, unless some object stands in the way.  False: the node does not answer. */
+static bool reap_node(struct reaper *r, uint32_t id, struct orphan *orphans, size_t n)
 {
-	*ret = (struct drop){ .body = { .part = { .object = le64_of(o->object),
-						  .epoch = le32_of(o->epoch),
-						  .flags = le32_of(WIRE_DROP_OBJECT) },
-					.count = le64_of(UINT64_MAX) } };
-	ret->call = (struct call){ .type = WIRE_PART_DROP, .body = &ret->body, .body_bytes = sizeof(ret->body) };
-	ret->started = client_start(c, &ret->call) == 0;
-}
-
-/* Drops on one node what it still has of the batch; true: the node did all it was asked for. */
-static bool reap_node(struct reaper *r, uint32_t id, struct orphan *orphans, size_t n, struct drop *drops)
-{
-	bool ok = true;
+	struct wire_part_drop body = { .part.flags = le32_of(WIRE_DROP_OBJECT), .count = le64_of(UINT64_MAX) };
+	struct call call = { .type = WIRE_PART_DROP, .body = &body, .body_bytes = sizeof(body) };
+	struct le64 others[BATCH];
+	size_t n_others = 0;
+	int err;
 
 	for (size_t i = 0; i < n; i++) {
-		drops[i].started = false;
-		if (!ok || node_at(&orphans[i], id) == orphans[i].n_nodes)
+		if (node_at(&orphans[i], id) == orphans[i].n_nodes)
 			continue;
-		drop_start(r->nodes[id].client, &orphans[i], &drops[i]);
-		ok = drops[i].started; /* each attempt may take a whole timeout */
-	}
-	for (size_t i = 0; i < n; i++) {
-		int err = drops[i].started ? client_wait(r->nodes[id].client, &drops[i].call) : 0;
-		if (drops[i].started && (!err || err == -ENOENT || err == -ESTALE)) {
-			size_t k = node_at(&orphans[i], id);
-			orphans[i].nodes[k] = orphans[i].nodes[--orphans[i].n_nodes];
-		} else if (err) {
-			ok = false;
-			log_debug("node %u: object %llu not dropped yet: %s", id, (unsigned long long)orphans[i].object,
-				  drops[i].call.why.text);
+		if (!le64_get(body.part.object)) {
+			body.part.object = le64_of(orphans[i].object);
+			body.part.epoch = le32_of(orphans[i].epoch);
+		} else {
+			others[n_others++] = le64_of(orphans[i].object);
 		}
 	}
-	return ok;
+	if (!le64_get(body.part.object))
+		return true;
+	call.payload[0] = others;
+	call.payload_bytes[0] = n_others * sizeof(*others);
+	err = client_call(r->nodes[id].client, &call);
+	if (err)
+		log_debug("node %u: %zu objects not dropped yet: %s", id, n_others + 1, call.why.text);
+	if (err && (err == -ETIMEDOUT || !client_connected(r->nodes[id].client)))
+		return false;
+	if (err)
+		return n < 2 || (reap_node(r, id, orphans, n / 2) && reap_node(r, id, orphans + n / 2, n - n / 2));
+	for (size_t i = 0; i < n; i++) {
+		size_t k = node_at(&orphans[i], id);
+		if (k < orphans[i].n_nodes)
+			orphans[i].nodes[k] = orphans[i].nodes[--orphans[i].n_nodes];
+	}
+	return true;
 }
 
 /* Keeps the layouts of what is left few: the same nodes in the same order. */
@@ -145,16 +141,13 @@ static void sort_nodes(struct orphan *o)
 
 static int reap_batch(struct reaper *r, struct orphan *orphans, size_t n)
 {
-	AUTO_FREE struct drop *drops = calloc(n, sizeof(*drops));
 	size_t before = 0, after = 0;
 
-	if (!drops)
-		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		before += orphans[i].n_nodes;
 	for (uint32_t id = 1; id <= SLAB_NODES_MAX && !stopping(r); id++)
 		if (r->nodes[id].up && r->nodes[id].client)
-			r->nodes[id].up = reap_node(r, id, orphans, n, drops);
+			r->nodes[id].up = reap_node(r, id, orphans, n);
 	for (size_t i = 0; i < n; i++) {
 		after += orphans[i].n_nodes;
 		sort_nodes(&orphans[i]);

@@ -156,15 +156,35 @@ static int handle_truncate(struct daemon *d, struct request *r, struct reason *w
 	return err;
 }
 
+static int drop_objects(struct daemon *d, const struct request *r, uint64_t first, struct reason *why)
+{
+	const struct le64 *others = (const void *)r->payload;
+	size_t n = r->payload_bytes / sizeof(*others);
+	AUTO_FREE uint64_t *objects = calloc(n + 1, sizeof(*objects));
+
+	if (!objects)
+		return -ENOMEM;
+	objects[0] = first;
+	for (size_t i = 0; i < n; i++) {
+		objects[i + 1] = le64_get(others[i]);
+		if (objects[i + 1] == 0)
+			return reason_set(why, EINVAL, "object 0 is not one");
+	}
+	return store_drop_objects(d->store, objects, n + 1, why);
+}
+
 static int handle_drop(struct daemon *d, struct request *r, struct reason *why)
 {
 	const struct wire_part_drop *w = r->body;
+	bool whole = le32_get(w->part.flags) & WIRE_DROP_OBJECT;
 	struct part_id id;
 	int err = check_part(&w->part, WIRE_DROP_OBJECT, &id, why);
 
+	if (!err && (whole ? r->payload_bytes % sizeof(struct le64) : r->payload_bytes))
+		err = reason_set(why, EINVAL, "the payload is not objects to drop");
 	if (!err)
-		err = store_drop(d->store, id.object, id.index, le64_get(w->count),
-				 le32_get(w->part.flags) & WIRE_DROP_OBJECT, why);
+		err = whole ? drop_objects(d, r, id.object, why)
+			    : store_drop(d->store, id.object, id.index, le64_get(w->count), false, why);
 	if (!err)
 		request_reply(r, NULL, NULL, 0);
 	return err;

@@ -28,6 +28,36 @@ static struct part *find_in_memory(struct store *s, struct part_id id)
 	return p;
 }
 
+static int chain_to_object(struct store *s, struct part *p)
+{
+	struct part **head = map_get(&s->objects, p->id.object);
+
+	if (!head) {
+		head = calloc(1, sizeof(struct part *));
+		if (!head || map_put(&s->objects, p->id.object, head) < 0) {
+			free(head);
+			return -ENOMEM;
+		}
+	}
+	p->same_object = *head;
+	p->same_object_before = head;
+	if (*head)
+		(*head)->same_object_before = &p->same_object;
+	*head = p;
+	return 0;
+}
+
+static void unchain_from_object(struct store *s, struct part *p)
+{
+	struct part **head = map_get(&s->objects, p->id.object);
+
+	*p->same_object_before = p->same_object;
+	if (p->same_object)
+		p->same_object->same_object_before = p->same_object_before;
+	if (!*head)
+		free(map_del(&s->objects, p->id.object));
+}
+
 static struct part *new_in_memory(struct store *s, struct part_id id)
 {
 	struct part *p = calloc(1, sizeof(*p));
@@ -37,7 +67,12 @@ static struct part *new_in_memory(struct store *s, struct part_id id)
 	p->store = s;
 	p->id = id;
 	p->same_hash = map_get(&s->parts, id_key(id));
+	if (chain_to_object(s, p) < 0) {
+		free(p);
+		return NULL;
+	}
 	if (map_put(&s->parts, id_key(id), p) < 0) {
+		unchain_from_object(s, p);
 		free(p);
 		return NULL;
 	}
@@ -68,6 +103,7 @@ static void evict(struct store *s, struct part *p)
 	for (; at && at != p; at = at->same_hash)
 		if (at->same_hash == p)
 			at->same_hash = p->same_hash;
+	unchain_from_object(s, p);
 	part_free(p);
 }
 
@@ -310,6 +346,7 @@ static struct store *store_new(int dirfd, struct pool *cores)
 	pthread_cond_init(&s->wake, &attr);
 	pthread_condattr_destroy(&attr);
 	map_init(&s->parts);
+	map_init(&s->objects);
 	map_init(&s->dead);
 	TAILQ_INIT(&s->lru);
 	TAILQ_INIT(&s->open);
@@ -325,6 +362,7 @@ static void store_free(struct store *s)
 		evict(s, p);
 	catalog_close(s->catalog);
 	map_fini(&s->parts);
+	map_fini(&s->objects);
 	map_fini(&s->dead);
 	pthread_cond_destroy(&s->wake);
 	pthread_mutex_destroy(&s->lock);

@@ -79,6 +79,8 @@ int store_truncate(struct store *s, struct part_id id, uint64_t length, struct r
 /* Removes partitions [first, first + count).  whole_object: all, and later requests for the object get -ESTALE.  Not durable by
  * itself: a power cut may bring partitions back. */
 int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why);
+/* The same for whole objects, some of which may be dropped when it fails. */
+int store_drop_objects(struct store *s, const uint64_t *objects, size_t n, struct reason *why);
 /* Existing partitions with index >= first in order, at most max; *ret malloc'ed. */
 int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, struct part_info **ret, size_t *ret_n,
 	       struct reason *why);

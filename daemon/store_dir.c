@@ -325,16 +325,13 @@ static int drop_one(struct store *s, struct part_id id, bool whole_object, struc
 /* Partitions in memory: a request that holds one may be about to make its files. */
 static int list_in_memory(struct store *s, uint64_t object, struct listing *l)
 {
-	uint64_t key;
-	size_t pos = 0;
-	void *value;
+	struct part **head;
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (!err && map_next(&s->parts, &pos, &key, &value))
-		for (struct part *p = value; p && !err; p = p->same_hash)
-			if (p->id.object == object)
-				err = list_data(l, p->id, "");
+	head = map_get(&s->objects, object);
+	for (struct part *p = head ? *head : NULL; p && !err; p = p->same_object)
+		err = list_data(l, p->id, "");
 	pthread_mutex_unlock(&s->lock);
 	return err;
 }
@@ -372,30 +369,55 @@ static int declare_dead(struct store *s, uint64_t object)
 	return err;
 }
 
-int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why)
+static int drop_object(struct store *s, uint64_t object, struct reason *why)
 {
-	struct listing l = { .first = whole_object ? 0 : first, .end = UINT64_MAX };
+	struct listing l = { .end = UINT64_MAX };
+	int err;
+
+	if (declare_dead(s, object) < 0)
+		return reason_set(why, ENOMEM, "no memory");
+	catalog_drop(s->catalog, object); /* before its files: what is left of them, and not listed, is only rubbish */
+	err = drop_listed(s, object, &l, true, why);
+	free(l.found);
+	return err;
+}
+
+int store_drop_objects(struct store *s, const uint64_t *objects, size_t n, struct reason *why)
+{
 	char dir[PART_PATH_MAX];
+	size_t done = 0;
 	int err = 0;
 
-	if (!whole_object && add_overflows(first, count, &l.end))
+	while (!err && done < n) {
+		err = drop_object(s, objects[done], why);
+		done += !err;
+	}
+	if (!done)
+		return err;
+	store_catalog_due(s);
+	catalog_commit(s->catalog);
+	for (size_t i = 0; i < done; i++) {
+		part_dir(objects[i], dir);
+		unlinkat(s->dirfd, dir, AT_REMOVEDIR);
+	}
+	return err;
+}
+
+int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why)
+{
+	struct listing l = { .first = first, .end = UINT64_MAX };
+	int err = 0;
+
+	if (whole_object)
+		return store_drop_objects(s, &object, 1, why);
+	if (add_overflows(first, count, &l.end))
 		l.end = UINT64_MAX;
-	if (whole_object && declare_dead(s, object) < 0)
-		return reason_set(why, ENOMEM, "no memory");
-	if (!whole_object && count <= DROP_BY_NAME_MAX) {
+	if (count <= DROP_BY_NAME_MAX) {
 		for (uint64_t i = l.first; !err && i < l.end; i++)
 			err = drop_one(s, (struct part_id){ object, i }, false, why);
 		return err;
 	}
-	if (whole_object) /* before its files: what is left of them, and not listed, is only rubbish */
-		catalog_drop(s->catalog, object);
-	err = drop_listed(s, object, &l, whole_object, why);
+	err = drop_listed(s, object, &l, false, why);
 	free(l.found);
-	if (!err && whole_object) {
-		store_catalog_due(s);
-		catalog_commit(s->catalog);
-		part_dir(object, dir);
-		unlinkat(s->dirfd, dir, AT_REMOVEDIR);
-	}
 	return err;
 }

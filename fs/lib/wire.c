@@ -53,7 +53,7 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_PART_SEAL] = { "PART_SEAL", BODY(wire_part_seal), BODY(wire_part_seal_reply),
 			     WIRE_RANGES_MAX *BODY(wire_range), 0 },
 	[WIRE_PART_TRUNCATE] = { "PART_TRUNCATE", BODY(wire_part_truncate), 0, 0, 0 },
-	[WIRE_PART_DROP] = { "PART_DROP", BODY(wire_part_drop), 0, 0, 0 },
+	[WIRE_PART_DROP] = { "PART_DROP", BODY(wire_part_drop), 0, WIRE_DROP_MAX * sizeof(struct le64), 0 },
 	[WIRE_PART_LIST] = { "PART_LIST", BODY(wire_part_list), 0, 0, WIRE_TEXT_MAX },
 	[WIRE_PART_ADOPT] = { "PART_ADOPT", BODY(wire_part_adopt), 0, 0, 0 },
 	[WIRE_PART_SYNC] = { "PART_SYNC", BODY(wire_part), 0, 0, 0 },

@@ -403,10 +403,12 @@ struct wire_part_truncate { /* lengthens with zeros, or cuts; seals.  A missing 
 } __attribute__((packed));
 
 struct wire_part_drop { /* removes partitions index .. index + count - 1 (count all ones: to the end) of the object */
+	/* payload, with DROP_OBJECT: le64 each, other objects that are dead too; when it fails, some are dropped */
 	struct wire_part part;
 	struct le64 count;
 } __attribute__((packed)); /* flags: WIRE_DROP_OBJECT: the object is dead; later requests for it get ESTALE */
 enum { WIRE_DROP_OBJECT = 1 };
+#define WIRE_DROP_MAX 4096 /* objects beside the first */
 
 struct wire_part_list { /* partitions that exist here, index and up, in order; reply payload: array of wire_part_info */
 	struct wire_part part;
