@@ -12,13 +12,14 @@
 #define CATALOG_NAME "catalog.db"
 #define CATALOG_FORMAT 1
 
-enum { Q_FIND, Q_PUT, Q_DEL, Q_DROP, Q_LIST, Q_NEXT, Q_NEXT_TEXT, Q_TEXT_GET, Q_TEXT_PUT, Q_TEXT_DEL, Q_END };
+enum { Q_FIND, Q_PUT, Q_DEL, Q_DROP, Q_LIST, Q_WALK, Q_NEXT, Q_NEXT_TEXT, Q_TEXT_GET, Q_TEXT_PUT, Q_TEXT_DEL, Q_END };
 static const char *const sql[Q_END] = {
 	[Q_FIND] = "SELECT version FROM parts WHERE object = ? AND idx = ?",
 	[Q_PUT] = "INSERT OR REPLACE INTO parts(object, idx, version) VALUES(?, ?, ?)",
 	[Q_DEL] = "DELETE FROM parts WHERE object = ? AND idx = ?",
 	[Q_DROP] = "DELETE FROM parts WHERE object = ?",
 	[Q_LIST] = "SELECT idx FROM parts WHERE object = ? AND idx >= ? ORDER BY idx LIMIT ?",
+	[Q_WALK] = "SELECT object, idx FROM parts WHERE (object, idx) > (?, ?) ORDER BY object, idx LIMIT ?",
 	[Q_NEXT] = "SELECT object FROM parts WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_NEXT_TEXT] = "SELECT object FROM descriptions WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_TEXT_GET] = "SELECT text FROM descriptions WHERE object = ?",
@@ -235,6 +236,21 @@ int catalog_list(struct catalog *c, uint64_t object, uint64_t first, size_t max,
 	pthread_mutex_unlock(&c->lock);
 	*ret_n = n;
 	return 0;
+}
+
+int catalog_walk(struct catalog *c, struct part_id after, size_t max, struct part_id *ret, size_t *ret_n)
+{
+	size_t n = 0;
+	int rc;
+
+	pthread_mutex_lock(&c->lock);
+	rc = c->broken ? -EIO : db_run(c->db, Q_WALK, db_int(after.object), db_int(after.index), db_int(max));
+	for (; rc == 1 && n < max; rc = db_next(c->db, Q_WALK), n++)
+		ret[n] = (struct part_id){ db_u64(c->db, Q_WALK, 0), db_u64(c->db, Q_WALK, 1) };
+	db_done(c->db);
+	pthread_mutex_unlock(&c->lock);
+	*ret_n = n;
+	return rc < 0 ? rc : 0;
 }
 
 static uint64_t next_of(struct catalog *c, unsigned q, uint64_t after)

@@ -31,6 +31,8 @@ void catalog_del(struct catalog *c, struct part_id id, bool tombstone);
 void catalog_drop(struct catalog *c, uint64_t object);
 /* Listed partitions of the object with index >= first, in order; at most max.  -ENOMEM, -EIO. */
 int catalog_list(struct catalog *c, uint64_t object, uint64_t first, size_t max, uint64_t *ret, size_t *ret_n);
+/* Listed partitions after `after`, in the order of object and index. */
+int catalog_walk(struct catalog *c, struct part_id after, size_t max, struct part_id *ret, size_t *ret_n);
 /* The smallest object above `after` that has listed partitions or a description; 0: none. */
 uint64_t catalog_next(struct catalog *c, uint64_t after);
 

@@ -25,6 +25,7 @@ struct daemon {
 	struct pool *cores;        /* one thread a core: reductions, checksums (pool_each) */
 	struct mapcache *mapcache; /* partition files that reductions read in place */
 	struct store *store;
+	struct scrub *scrub;
 	struct meta *meta;   /* the head's, else NULL */
 	struct nodes *nodes; /* head: the registry; elsewhere: the beat to the head */
 	struct server *server;

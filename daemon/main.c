@@ -6,6 +6,7 @@
 #include "meta.h"
 #include "nodes.h"
 #include "notify.h"
+#include "scrub.h"
 #include "server.h"
 #include "store.h"
 
@@ -202,6 +203,7 @@ static void tear_down(struct daemon *d)
 	mapcache_free(d->mapcache);
 	pool_free(d->namers);
 	pool_free(d->workers);
+	scrub_free(d->scrub);
 	store_close(d->store);
 	meta_close(d->meta);
 	pool_free(d->cores);
@@ -243,6 +245,8 @@ static int start(struct daemon *d, struct reason *why)
 {
 	int err = d->meta ? meta_start(d) : 0;
 
+	if (!err)
+		err = scrub_new(d, &d->scrub);
 	if (!err)
 		err = server_start(d->server);
 	if (!err)

@@ -48,6 +48,7 @@ static const struct meta_row rows[WIRE_TYPE_END] = {
 	[WIRE_DEFINE] = { META_WRITE, meta_op_define },
 	[WIRE_RESIZE] = { META_WRITE, meta_op_resize },
 	[WIRE_CHUNKDIR] = { META_WRITE, meta_op_chunkdir },
+	[WIRE_OBJECT_PATHS] = { META_FREE, meta_op_object_paths },
 };
 
 /* Durable at once: after a power cut the head must not give an object number again under which a node still has partitions. */
@@ -276,19 +277,33 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 
 /* A writer is quick unless somebody is to be told of what it did.  Slow: what reads long documents or waits for the disk. */
 static const struct handler handlers[] = {
-	{ WIRE_LOOKUP, false, meta_handle },      { WIRE_GETATTR, false, meta_handle },
-	{ WIRE_SETATTR, false, meta_handle },     { WIRE_MAKE, false, meta_handle },
-	{ WIRE_LINK, false, meta_handle },        { WIRE_UNLINK, false, meta_handle },
-	{ WIRE_RMDIR, false, meta_handle },       { WIRE_RENAME, false, meta_handle },
-	{ WIRE_READLINK, false, meta_handle },    { WIRE_READDIR, false, meta_handle },
-	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, false, meta_handle },
-	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, false, meta_handle },
-	{ WIRE_STATFS, false, meta_handle },      { WIRE_OPEN, false, meta_handle },
-	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, false, meta_handle },
-	{ WIRE_METASYNC, true, meta_handle },     { WIRE_FORGET, false, meta_handle },
-	{ WIRE_INLINE_READ, false, meta_handle }, { WIRE_INLINE_WRITE, true, meta_handle },
-	{ WIRE_DEFINE, true, meta_handle },       { WIRE_RESIZE, true, meta_handle },
-	{ WIRE_CHUNKDIR, false, meta_handle },    { 0 },
+	{ WIRE_LOOKUP, false, meta_handle },
+	{ WIRE_GETATTR, false, meta_handle },
+	{ WIRE_SETATTR, false, meta_handle },
+	{ WIRE_MAKE, false, meta_handle },
+	{ WIRE_LINK, false, meta_handle },
+	{ WIRE_UNLINK, false, meta_handle },
+	{ WIRE_RMDIR, false, meta_handle },
+	{ WIRE_RENAME, false, meta_handle },
+	{ WIRE_READLINK, false, meta_handle },
+	{ WIRE_READDIR, false, meta_handle },
+	{ WIRE_GETXATTR, false, meta_handle },
+	{ WIRE_SETXATTR, false, meta_handle },
+	{ WIRE_LISTXATTR, false, meta_handle },
+	{ WIRE_REMOVEXATTR, false, meta_handle },
+	{ WIRE_STATFS, false, meta_handle },
+	{ WIRE_OPEN, false, meta_handle },
+	{ WIRE_CLOSE, false, meta_handle },
+	{ WIRE_COMMIT, false, meta_handle },
+	{ WIRE_METASYNC, true, meta_handle },
+	{ WIRE_FORGET, false, meta_handle },
+	{ WIRE_INLINE_READ, false, meta_handle },
+	{ WIRE_INLINE_WRITE, true, meta_handle },
+	{ WIRE_DEFINE, true, meta_handle },
+	{ WIRE_RESIZE, true, meta_handle },
+	{ WIRE_CHUNKDIR, false, meta_handle },
+	{ WIRE_OBJECT_PATHS, true, meta_handle },
+	{ 0 },
 };
 
 void meta_session_gone(struct meta *m, uint64_t session)

@@ -85,6 +85,10 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_REPLY_SET] = "INSERT OR REPLACE INTO replies(session, slot, once, type, body) VALUES(?, ?, ?, ?, ?)",
 	[SQL_REPLY_DROP] = "DELETE FROM replies WHERE session = ?",
 	[SQL_REPLY_SESSIONS] = "SELECT DISTINCT session FROM replies",
+	[SQL_ORPHAN_GET] = "SELECT layout FROM orphans WHERE object = ?",
+	[SQL_SCAN_OBJECTS] = "SELECT ino, object, mode FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?",
+	[SQL_SCAN_DIRENTS] = "SELECT parent, id, ino, name FROM dirents WHERE (parent, id) > (?, ?) ORDER BY parent, id"
+			     " LIMIT ?",
 };
 
 /* The root belongs to whoever runs the head, so that a cluster of one's own needs no root. */

@@ -150,6 +150,8 @@ int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, st
 int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why);
 /* Checks all blocks that were not written since the last seal, before somebody may write behind our back.  Keeps the lock. */
 int part_verify_clean_locked(struct part *p, int fd, struct reason *why);
+/* The same for what the disk has: pages in memory are given up before, and after if they were not in use. */
+int part_scrub_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why);
 void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n);
 
 /* ---- store_dir.c: directories ---- */

@@ -195,6 +195,27 @@ int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, st
 	return err;
 }
 
+int part_scrub_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why)
+{
+	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDONLY | O_NONBLOCK);
+	uint64_t first = offset / SUMS_BLOCK_BYTES, end = div_up(offset + len, SUMS_BLOCK_BYTES);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	bool hot = all_cached(fd, offset, len, (size_t)div_up(len, page));
+	int err;
+
+	if (p->state != PART_SEALED)
+		return 0;
+	posix_fadvise(fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED);
+	if (sum >= 0)
+		posix_fadvise(sum, 0, 0, POSIX_FADV_DONTNEED);
+	for (uint64_t b = first; b < end; b++)
+		bits_clear(&p->verified, b);
+	err = part_verify_locked(p, fd, offset, len, why);
+	if (!hot)
+		posix_fadvise(fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED);
+	return err;
+}
+
 int part_verify_clean_locked(struct part *p, int fd, struct reason *why)
 {
 	AUTO_CLOSE int sum = -1;

@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-const struct module *const server_modules[] = { &part_module, &compute_module, &meta_module, &nodes_module, NULL };
+const struct module *const server_modules[] = { &part_module,  &compute_module, &meta_module,
+						&nodes_module, &scrub_module,   NULL };
 
 /* ---- requests about the daemon itself ---- */
 

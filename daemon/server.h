@@ -47,7 +47,7 @@ struct module {
 	void (*push_acked)(struct daemon *d, struct session *s,
 			   uint64_t seq); /* may be NULL: the peer answered a push */
 };
-extern const struct module part_module, compute_module, meta_module, nodes_module;
+extern const struct module part_module, compute_module, meta_module, nodes_module, scrub_module;
 
 /* For a quick handler that finds that it must wait: fn answers on the request's pool, without r->body and r->payload.  It runs even when the
  * request was cancelled or its connection is gone.  The handler then returns 0. */

@@ -89,6 +89,15 @@ int store_adopt(struct store *s, struct part_id from, struct part_id to, bool li
 		struct reason *why);
 int store_sync(struct store *s, uint64_t object, struct reason *why); /* object 0: everything */
 
+/* ---- scrubbing: everything that is durable is compared with its sums as the disk has it, not memory ---- */
+
+/* The partitions after `after` that ought to be here, in order. */
+int store_walk(struct store *s, struct part_id after, size_t max, struct part_id *ret, size_t *ret_n);
+/* Compares the blocks in [offset, offset + len), which are read from the disk anew.  *ret_bytes: of the whole partition; 0 with success: it has
+ * writers or is no more.  -EIO: it is quarantined (now, or was before). */
+int store_scrub(struct store *s, struct part_id id, uint64_t offset, uint64_t len, uint64_t *ret_bytes,
+		struct reason *why);
+
 struct store_stats {
 	uint64_t bytes_total, bytes_free, files_total, files_free;
 	uint64_t partitions, quarantined;

@@ -15,7 +15,7 @@ struct ctl {
 };
 
 typedef int ctl_command(struct ctl *c, int argc, char **argv); /* argv[0]: the command */
-ctl_command ctl_nodes, ctl_status, ctl_create, ctl_import;
+ctl_command ctl_nodes, ctl_status, ctl_create, ctl_import, ctl_scrub;
 
 int ctl_fail(const struct reason *why);                                        /* prints it; CTL_FAIL */
 int ctl_bad_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* CTL_USAGE */
@@ -28,6 +28,13 @@ int ctl_find_mount(struct ctl *c);
 int ctl_print_mount_file(const struct ctl *c, const char *name);
 /* A client for the daemon of the store, or (head) for the head of its cluster; the caller frees it. */
 int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reason *why);
+/* A client for any daemon of the cluster. */
+int ctl_connect_to(const struct ctl *c, const char *address, struct client **ret, struct reason *why);
+/* For commands that need the cluster's key: with a mount, the store that it was made from.  CTL_OK or an exit code. */
+int ctl_find_store(struct ctl *c);
+/* The names of objects, as the head knows them: paths[i] is malloc'ed, or NULL for one without a name; states may be NULL. */
+int ctl_object_paths(const struct ctl *c, const uint64_t *objects, size_t n, char **ret_paths, uint32_t *ret_states,
+		     struct reason *why);
 int ctl_nodes_of_store(const struct ctl *c, struct wire_node **ret, size_t *ret_n, struct reason *why);
 
 /* array.c: an array that is to be made. */

@@ -12,6 +12,9 @@ static const char usage[] =
 	"                    make the array PATH below a mount\n"
 	"  import [--dtype '>f4' --shape 721,1440 --offset 40] [--partition-bytes N] FILE PATH\n"
 	"                    make the array PATH from a .npy file, or from raw bytes of which the options tell\n"
+	"  scrub [--rate MIB] [--node N] [--status]\n"
+	"                    compare all that the nodes hold with its checksums; 64 MiB/s a node unless told "
+	"otherwise\n"
 	"  help              this text\n"
 	"Without --mount and --store: the mount around the current directory, or the only one there is.\n"
 	"  --help, --version\n";
@@ -19,7 +22,11 @@ static const char usage[] =
 static const struct {
 	const char *name;
 	ctl_command *run;
-} commands[] = { { "nodes", ctl_nodes }, { "status", ctl_status }, { "create", ctl_create }, { "import", ctl_import } };
+} commands[] = { { "nodes", ctl_nodes },
+		 { "status", ctl_status },
+		 { "create", ctl_create },
+		 { "import", ctl_import },
+		 { "scrub", ctl_scrub } };
 
 int ctl_fail(const struct reason *why)
 {

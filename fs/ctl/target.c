@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define CTL_TIMEOUT_MS 10000
+#define CTL_SCAN_TIMEOUT_MS 600000 /* the head reads its tables from end to end */
 
 static bool is_below(const char *path, const char *dir)
 {
@@ -71,7 +72,7 @@ int ctl_print_mount_file(const struct ctl *c, const char *name)
 	return print_file(path, &why) ? ctl_fail(&why) : CTL_OK;
 }
 
-int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reason *why)
+static int connect_to(const struct ctl *c, const char *address, bool head, struct client **ret, struct reason *why)
 {
 	struct client_config config = { .hello.role = le32_of(WIRE_ROLE_CTL),
 					.name = "slabctl",
@@ -89,13 +90,90 @@ int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reas
 	if (err)
 		return err;
 	snprintf(path, sizeof(path), "unix:%s/" STORE_SOCKET, c->store);
-	config.address = head && !sb.is_head ? sb.head : path;
+	config.address = address ? address : head && !sb.is_head ? sb.head : path;
 	config.key = key;
 	config.hello.cluster = sb.cluster;
 	err = uuid_new(&config.hello.session);
 	if (!err)
 		err = client_new(&config, ret);
 	return err ? reason_set(why, -err, "%s", strerror(-err)) : 0;
+}
+
+int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reason *why)
+{
+	return connect_to(c, NULL, head, ret, why);
+}
+
+int ctl_connect_to(const struct ctl *c, const char *address, struct client **ret, struct reason *why)
+{
+	return connect_to(c, address, false, ret, why);
+}
+
+int ctl_find_store(struct ctl *c)
+{
+	static char source[PATH_MAX];
+	FILE *mounts;
+	struct mntent *m;
+	int code = c->store || c->mount ? CTL_OK : ctl_find_mount(c);
+
+	if (code || c->store)
+		return code;
+	mounts = setmntent("/proc/self/mounts", "r");
+	while (mounts && (m = getmntent(mounts)))
+		if (!strcmp(m->mnt_type, "fuse.slabfs") && !strcmp(m->mnt_dir, c->mount))
+			snprintf(source, sizeof(source), "%s", m->mnt_fsname);
+	if (mounts)
+		endmntent(mounts);
+	if (source[0] != '/')
+		return ctl_bad_usage("%s was not made from a store on this machine; give --store", c->mount);
+	c->store = source;
+	return CTL_OK;
+}
+
+static int take_paths(struct call *call, size_t n, char **ret_paths, uint32_t *ret_states)
+{
+	struct cursor at = { call->reply_payload, call->reply_bytes };
+
+	for (size_t i = 0; i < n; i++) {
+		const struct wire_object_path *one = cursor_take(&at, sizeof(*one));
+		const char *text = one ? cursor_take(&at, le32_get(one->path_bytes)) : NULL;
+		if (!text)
+			return -EPROTO;
+		ret_paths[i] = le32_get(one->path_bytes) ? strndup(text, le32_get(one->path_bytes)) : NULL;
+		if (ret_states)
+			ret_states[i] = le32_get(one->state);
+	}
+	return 0;
+}
+
+int ctl_object_paths(const struct ctl *c, const uint64_t *objects, size_t n, char **ret_paths, uint32_t *ret_states,
+		     struct reason *why)
+{
+	AUTO_FREE struct le64 *wanted = calloc(WIRE_OBJECTS_MAX, sizeof(*wanted));
+	struct client *client;
+	int err = wanted ? ctl_connect(c, true, &client, why) : -ENOMEM;
+
+	if (err)
+		return err;
+	for (size_t done = 0, some; !err && done < n; done += some) {
+		some = MIN(n - done, WIRE_OBJECTS_MAX);
+		for (size_t i = 0; i < some; i++)
+			wanted[i] = le64_of(objects[done + i]);
+		struct call call = { .type = WIRE_OBJECT_PATHS,
+				     .payload = { wanted },
+				     .payload_bytes = { some * sizeof(*wanted) },
+				     .timeout_ms = CTL_SCAN_TIMEOUT_MS,
+				     .alloc = true };
+		err = client_call(client, &call);
+		if (!err)
+			err = take_paths(&call, some, ret_paths + done, ret_states ? ret_states + done : NULL);
+		free(call.reply_payload);
+		if (err)
+			reason_set(why, -err, "the head does not tell the names: %.200s",
+				   call.why.text[0] ? call.why.text : strerror(-err));
+	}
+	client_free(client);
+	return err;
 }
 
 int ctl_nodes_of_store(const struct ctl *c, struct wire_node **ret, size_t *ret_n, struct reason *why)

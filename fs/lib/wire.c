@@ -47,6 +47,8 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_RESIZE] = { "RESIZE", BODY(wire_resize), BODY(wire_attr), 0, 0 },
 	[WIRE_CHUNKDIR] = { "CHUNKDIR", BODY(wire_chunkdir), BODY(wire_attr), 0, 0 },
 
+	[WIRE_OBJECT_PATHS] = { "OBJECT_PATHS", 0, 0, WIRE_OBJECTS_MAX * 8, WIRE_TEXT_MAX },
+
 	[WIRE_PART_OPEN] = { "PART_OPEN", BODY(wire_part_open), BODY(wire_part_open_reply), 0, 0 },
 	[WIRE_PART_READ] = { "PART_READ", BODY(wire_part_read), BODY(wire_part_read_reply), 0, WIRE_DATA_MAX },
 	[WIRE_PART_WRITE] = { "PART_WRITE", BODY(wire_part_write), 0, WIRE_DATA_MAX, 0 },
@@ -58,6 +60,7 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_PART_ADOPT] = { "PART_ADOPT", BODY(wire_part_adopt), 0, 0, 0 },
 	[WIRE_PART_SYNC] = { "PART_SYNC", BODY(wire_part), 0, 0, 0 },
 	[WIRE_REDUCE] = { "REDUCE", BODY(wire_reduce), BODY(wire_reduce_reply), WIRE_TEXT_MAX, WIRE_TEXT_MAX },
+	[WIRE_SCRUB] = { "SCRUB", BODY(wire_scrub), 0, 0, WIRE_TEXT_MAX },
 };
 
 const struct wire_row *wire_row(unsigned type)

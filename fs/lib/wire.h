@@ -64,6 +64,8 @@ enum wire_type {
 	WIRE_RESIZE,
 	WIRE_CHUNKDIR,
 
+	WIRE_OBJECT_PATHS = 60, /* checking: head only */
+
 	WIRE_PART_OPEN = 80, /* bytes: every node */
 	WIRE_PART_READ,
 	WIRE_PART_WRITE,
@@ -74,6 +76,7 @@ enum wire_type {
 	WIRE_PART_ADOPT,
 	WIRE_PART_SYNC,
 	WIRE_REDUCE,
+	WIRE_SCRUB = 94,
 	WIRE_TYPE_END
 };
 
@@ -441,6 +444,22 @@ struct wire_reduce { /* partitions first, first + stride, ... of the array.  Rep
 struct wire_reduce_reply {
 	struct le64 bytes_read;
 	struct le64 partitions;
+} __attribute__((packed));
+
+enum { WIRE_OBJECT_UNKNOWN = 0, WIRE_OBJECT_NAMED, WIRE_OBJECT_DROPPED };
+struct wire_object_path { /* OBJECT_PATHS: payload n x le64 object.  Reply payload: for each of these the record, and its path */
+	struct le64 object;
+	struct le64 ino;   /* NAMED: of the file or the array's directory */
+	struct le32 state; /* UNKNOWN: nothing names it; DROPPED: nothing does any more, and its nodes have been told */
+	struct le32 path_bytes; /* 0: not NAMED, or without a name because it was removed while open */
+} __attribute__((packed));
+#define WIRE_OBJECTS_MAX 1024
+
+enum { WIRE_SCRUB_STATUS = 0, WIRE_SCRUB_START, WIRE_SCRUB_STOP };
+struct wire_scrub { /* reply payload: how far it is, as JSON */
+	struct le32 action;
+	struct le32 reserved;
+	struct le64 rate; /* START: bytes a second */
 } __attribute__((packed));
 
 /* ---- the table ---- */
