@@ -260,31 +260,6 @@ def test_fsync(spot):
     os.close(fd)
 
 
-@pytest.mark.slow
-def test_git(spot, elsewhere):
-    env = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1", HOME="/nonexistent")
-    git = ["git", "-C", spot, "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "safe.directory=*"]
-    cl.run("git", "-c", "init.defaultBranch=main", "init", "-q", spot, check=0, env=env)
-    for i in range(3):
-        (spot / f"file{i}").write_text("text\n" * 1000 * i)
-        cl.run(*git, "add", ".", check=0, env=env)
-        cl.run(*git, "commit", "-q", "-m", f"commit {i}", check=0, env=env)
-    cl.run(*git, "fsck", "--strict", check=0, env=env)
-    cl.run(*git, "gc", "-q", check=0, env=env)
-    other = ["git", "-C", elsewhere[1], "-c", "safe.directory=*"]
-    assert len(cl.run(*other, "log", "--oneline", check=0, env=env).stdout.splitlines()) == 3
-    assert cl.run(*other, "status", "--porcelain", check=0, env=env).stdout == ""
-
-
-@pytest.mark.slow
-def test_sqlite(spot, elsewhere):
-    db = spot / "t.db"
-    cl.run("sqlite3", db, "pragma journal_mode=delete; create table t(a integer primary key, b text);", check=0)
-    for i in range(10):
-        cl.run("sqlite3", elsewhere[i % 3] / "t.db", f"insert into t(b) select hex(randomblob(100)) from generate_series(1,200);", check=0)
-    assert cl.run("sqlite3", elsewhere[1] / "t.db", "pragma integrity_check; select count(*) from t;", check=0).stdout == "ok\n2000\n"
-
-
 def test_asking_for_a_capability_costs_nothing(elsewhere, cluster3):
     """The kernel asks for security.capability before each write: the mount knows that there is none."""
     path, mount = elsewhere[1] / "f", cluster3.mounts[1]
