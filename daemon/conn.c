@@ -276,6 +276,13 @@ static int refuse(struct conn *c, struct job *j, struct reason *why)
 	return 0;
 }
 
+static bool is_slow(const struct conn *c, const struct job *j)
+{
+	const struct server *s = c->server;
+
+	return j->handler->slow && !(s->modules[j->r.type] == &part_module && part_is_quick(s->daemon, &j->r));
+}
+
 /* Non-zero ends the connection. */
 static int handle(struct conn *c, struct job *j)
 {
@@ -296,7 +303,7 @@ static int handle(struct conn *c, struct job *j)
 		if (c->server->modules[j->r.type] == &meta_module)
 			atomic_store(&c->asks_names, true);
 		err = refuse(c, j, &why);
-		if (!err && j->handler->slow)
+		if (!err && is_slow(c, j))
 			err = start_slow(c, j, &why);
 		else if (!err)
 			run(j);

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 
+#define QUICK_BYTES (1u << 20) /* of a partition that is opened or sealed on the connection's own thread */
 #define LIST_MAX (WIRE_TEXT_MAX / sizeof(struct wire_part_info))
 
 static int check_part(const struct wire_part *w, uint32_t flags_known, struct part_id *ret, struct reason *why)
@@ -248,9 +249,30 @@ static int handle_sync(struct daemon *d, struct request *r, struct reason *why)
 	return err;
 }
 
+static bool is_quick_open(struct daemon *d, const struct request *r)
+{
+	const struct wire_part_open *w = r->body;
+	struct part_id id = { le64_get(w->part.object), le64_get(w->part.index) };
+
+	return le64_get(w->alloc.bytes) <= QUICK_BYTES && store_is_small(d->store, id, QUICK_BYTES);
+}
+
+static bool is_quick_seal(struct daemon *d, const struct request *r)
+{
+	const struct wire_part_seal *w = r->body;
+	struct part_id id = { le64_get(w->part.object), le64_get(w->part.index) };
+
+	return !(le32_get(w->part.flags) & WIRE_SEAL_DURABLE) && store_is_small(d->store, id, QUICK_BYTES);
+}
+
 static void end_session(struct daemon *d, struct session *s)
 {
 	store_session_end(d->store, session_number(s));
+}
+
+bool part_is_quick(struct daemon *d, const struct request *r)
+{
+	return (r->type == WIRE_PART_OPEN && is_quick_open(d, r)) || (r->type == WIRE_PART_SEAL && is_quick_seal(d, r));
 }
 
 static const struct handler part_handlers[] = {

@@ -48,6 +48,8 @@ struct module {
 			   uint64_t seq); /* may be NULL: the peer answered a push */
 };
 extern const struct module part_module, compute_module, meta_module, nodes_module, scrub_module;
+/* A request to a slow handler of part_module that is done in a moment. */
+bool part_is_quick(struct daemon *d, const struct request *r);
 
 /* For a quick handler that finds that it must wait: fn answers on the request's pool, without r->body and r->payload.  It runs even when the
  * request was cancelled or its connection is gone.  The handler then returns 0. */

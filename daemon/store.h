@@ -87,6 +87,8 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 /* Replaces `to` with `from` (moved, or copied if link), atomically.  -EINVAL: not expect_bytes long.  -EBUSY: has writers. */
 int store_adopt(struct store *s, struct part_id from, struct part_id to, bool link, uint64_t expect_bytes,
 		struct reason *why);
+/* No more than a moment's work to verify or to seal: missing, or no longer than max_bytes. */
+bool store_is_small(struct store *s, struct part_id id, uint64_t max_bytes);
 int store_sync(struct store *s, uint64_t object, struct reason *why); /* object 0: everything */
 
 /* ---- scrubbing: everything that is durable is compared with its sums as the disk has it, not memory ---- */

@@ -171,6 +171,17 @@ int store_recover(struct store *s)
 	return store_each_object(s, recover_object, s);
 }
 
+bool store_is_small(struct store *s, struct part_id id, uint64_t max_bytes)
+{
+	char path[PART_PATH_MAX];
+	struct stat st;
+
+	part_path(id, "", path);
+	if (fstatat(s->dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT;
+	return S_ISREG(st.st_mode) && (uint64_t)st.st_size <= max_bytes;
+}
+
 /* ---- listing ---- */
 
 struct listing {
