@@ -2,6 +2,7 @@
 #include "array.h"
 #include "entries.h"
 #include "head_call.h"
+#include "locks.h"
 #include "log.h"
 
 #include <stdlib.h>
@@ -36,6 +37,7 @@ struct inval {
 	pthread_cond_t wake, done;
 	bool stop;
 	struct job *first[INVAL_THREADS], **last[INVAL_THREADS];
+	_Atomic unsigned n_jobs[INVAL_THREADS]; /* queued or under way */
 	unsigned n_threads;
 	pthread_t threads[INVAL_THREADS];
 };
@@ -50,6 +52,8 @@ static void job_free(struct mount *m, struct job *j)
 
 static void job_run(struct inval *v, struct job *j)
 {
+	unsigned queue = j->kind != JOB_NODES;
+
 	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
 		if (j->kind == JOB_ENTRY)
 			v->kernel.entry(v->kernel.arg, j->nodes[i], j->name);
@@ -65,6 +69,7 @@ static void job_run(struct inval *v, struct job *j)
 		j->waiter->done = true;
 		pthread_cond_broadcast(&v->done);
 	}
+	atomic_fetch_sub(&v->n_jobs[queue], 1);
 	pthread_mutex_unlock(&v->lock);
 	job_free(v->m, j);
 }
@@ -183,6 +188,7 @@ static bool job_add(struct inval *v, struct job *j)
 	if (!stop) {
 		*v->last[queue] = j;
 		v->last[queue] = &j->next;
+		atomic_fetch_add(&v->n_jobs[queue], 1);
 		pthread_cond_broadcast(&v->wake);
 	}
 	pthread_mutex_unlock(&v->lock);
@@ -282,6 +288,11 @@ void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, con
 	uint32_t flags = le32_get(body->flags);
 	struct job *j;
 
+	if (flags & WIRE_INVAL_LOCK) {
+		locks_push(m, le64_get(body->generation));
+		client_push_done(cluster_head(m->cluster), id);
+		return;
+	}
 	atomic_fetch_add(&m->inval_seq, 1);
 	if (flags & WIRE_INVAL_ENTRY)
 		push_entry(m, ino, name, name_bytes);
@@ -330,7 +341,8 @@ static void job_add_and_wait(struct inval *v, struct job *j)
 	struct timespec until;
 
 	j->waiter = &w;
-	job_add(v, j);
+	if (!job_add(v, j))
+		return;
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
 	while (!w.done)
@@ -349,6 +361,19 @@ void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
 		job_free(m, j);
 	else if (j)
 		job_add_and_wait(m->inval, j);
+}
+
+void inval_drain(struct mount *m)
+{
+	static const enum job_kind kinds[INVAL_THREADS] = { JOB_NODES, JOB_ENTRY };
+
+	for (unsigned i = 0; i < INVAL_THREADS; i++) {
+		struct job *j = atomic_load(&m->inval->n_jobs[i]) ? calloc(1, sizeof(*j)) : NULL;
+		if (!j)
+			continue;
+		j->kind = kinds[i];
+		job_add_and_wait(m->inval, j);
+	}
 }
 
 void inval_entry(struct mount *m, struct node *dir, const char *name)

@@ -35,6 +35,8 @@ void inval_all(struct mount *m);
 void inval_reopen(struct mount *m);
 /* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
 void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
+/* Returns when the kernel was told of all that came before, or after a second. */
+void inval_drain(struct mount *m);
 /* This mount replaced what `name` in the directory is: the kernel's entry is old.  Does not wait: the kernel may hold the directory's lock. */
 void inval_entry(struct mount *m, struct node *dir, const char *name);
 
