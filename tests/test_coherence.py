@@ -78,6 +78,22 @@ def test_copies_keep_the_times_of_a_document(spot, tmp):
     assert (spot / "zarr.json").stat().st_mtime_ns == 1_500_000_000_000_000_002
 
 
+def test_a_writer_goes_on_after_another_mount_has_cut_the_file(elsewhere):
+    """As a log does that is rotated by copying and truncating it."""
+    for writer in elsewhere:
+        for cutter in elsewhere:
+            if writer == cutter:
+                continue
+            with open(writer / "log", "wb", buffering=0) as f:
+                f.write(b"before" * 1000)
+                os.fsync(f.fileno())
+                f.write(b"more")
+                os.truncate(cutter / "log", 0)
+                os.pwrite(f.fileno(), b"after", 0)
+            assert (cutter / "log").read_bytes()[:5] == b"after"
+            os.unlink(writer / "log")
+
+
 def test_small_partitions(spot, elsewhere):
     os.setxattr(spot, "user.slabfs.partition_bytes", b"4096")
     content = os.urandom(1 << 20)

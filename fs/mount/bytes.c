@@ -434,6 +434,7 @@ void bytes_refresh(struct bytes *b)
 	for (size_t i = 0; i < n; i++) {
 		pthread_rwlock_wrlock(&parts[i]->lock);
 		part_close_read_locked(parts[i]);
+		part_drop_removed_locked(b, parts[i]);
 		pthread_rwlock_unlock(&parts[i]->lock);
 		part_put(b, parts[i]);
 	}

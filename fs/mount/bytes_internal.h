@@ -77,6 +77,8 @@ bool part_leased_locked(const struct part *p, struct client *c);
 void part_close_locked(struct part *p);                   /* the descriptors */
 void part_close_read_locked(struct part *p);              /* the one for reading */
 void part_forget_locked(struct bytes *b, struct part *p); /* and what was written */
+/* Forgets what was written to a file that is no longer the partition's. */
+void part_drop_removed_locked(struct bytes *b, struct part *p);
 
 /* Seals these partitions; those that fail stay dirty.  The first failure. */
 int bytes_seal_parts(struct bytes *b, struct part **parts, size_t n, struct reason *why);

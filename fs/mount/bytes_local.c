@@ -215,9 +215,23 @@ static int ask_open(struct bytes *b, struct part *p, uint32_t flags, int *ret_fd
 	return 0;
 }
 
+/* Another mount may have had it removed or replaced: what is written to the old file nobody will read. */
+static bool was_removed(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && (fstat(fd, &st) || st.st_nlink == 0);
+}
+
 bool part_leased_locked(const struct part *p, struct client *c)
 {
-	return p->wfd >= 0 && p->losses == client_losses(c);
+	return p->wfd >= 0 && p->losses == client_losses(c) && !was_removed(p->wfd);
+}
+
+void part_drop_removed_locked(struct bytes *b, struct part *p)
+{
+	if (was_removed(p->wfd))
+		part_forget_locked(b, p);
 }
 
 /* While there is a lease its descriptor serves the reads as well; afterwards the node hands out a verified one again. */
@@ -320,6 +334,7 @@ static int lock_for_write(struct bytes *b, struct part *p, struct client *c, str
 			return 0;
 		pthread_rwlock_unlock(&p->lock);
 		pthread_rwlock_wrlock(&p->lock);
+		part_drop_removed_locked(b, p);
 		if (!part_leased_locked(p, c))
 			err = part_lease_locked(b, p, c, why);
 		pthread_rwlock_unlock(&p->lock);

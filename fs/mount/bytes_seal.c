@@ -93,8 +93,10 @@ static void begin(struct sealing *g, struct part *p)
 
 	*s = (struct seal){ .part = p, .local = g->local && owner == g->local_id };
 	s->body.part = bytes_part_id(b, p->index, 0);
-	if (s->local)
+	if (s->local) {
 		pthread_rwlock_wrlock(&p->lock);
+		part_drop_removed_locked(b, p);
+	}
 	if (!atomic_load(&p->dirty)) {
 		if (s->local)
 			pthread_rwlock_unlock(&p->lock);
