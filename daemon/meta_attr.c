@@ -196,6 +196,28 @@ int meta_op_commit(struct meta_op *op)
 	return err ? err : meta_reply_attr(op, &in);
 }
 
+int meta_op_append(struct meta_op *op)
+{
+	const struct wire_append *body = op->body;
+	uint64_t length = le64_get(body->length), size;
+	struct inode in;
+	int err = inode_get(op->m, le64_get(body->ino), &in);
+
+	if (err)
+		return err;
+	if (!S_ISREG(in.mode) || in.flags & WIRE_ATTR_INLINE)
+		return reason_set(op->why, EINVAL, "APPEND: inode %llu has no partitions", (unsigned long long)in.ino);
+	if (add_overflows(in.size, length, &size) || size > INT64_MAX)
+		return -EFBIG;
+	in.size = size;
+	in.generation++;
+	in.mtime = op->now;
+	in.ctime = (uint64_t)MAX((int64_t)in.mtime, (int64_t)in.ctime);
+	meta_changed(op, &in, WIRE_INVAL_ATTR | WIRE_INVAL_DATA);
+	err = inode_set(op->m, &in);
+	return err ? err : meta_reply_attr(op, &in);
+}
+
 int meta_op_forget(struct meta_op *op)
 {
 	const struct wire_forget *body = op->body;

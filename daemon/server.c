@@ -119,10 +119,7 @@ static int wrap_unix(int fd, struct transport **ret)
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	snprintf(name, sizeof(name), "unix pid %ld", (long)peer.pid);
-	int err = transport_unix_wrap(fd, name, ret);
-	if (!err)
-		(*ret)->peer_pid = peer.pid;
-	return err;
+	return transport_unix_wrap(fd, name, ret);
 }
 
 static struct transport *shake_hands(struct arrival *a)

@@ -54,6 +54,8 @@ int array_write(struct array_view *v, const char *buf, size_t len, uint64_t offs
 bool array_dirty(struct array *a); /* something was written here and not flushed; asks nobody */
 /* Seals, grows the shape over what was appended, raises the generation.  durable: fsync. */
 int array_flush(struct mount *m, struct array *a, bool durable, struct reason *why);
+/* Under strict, after a write: the shape grows over whole rows, and every mount is told.  Nothing is sealed. */
+int array_publish(struct mount *m, struct array *a, uint64_t *ret_generation);
 int array_resize_bytes(struct mount *m, struct array *a, uint64_t data_bytes,
 		       struct reason *why);                       /* truncate of `data` */
 uint64_t array_size(struct array *a, const struct array_view *v); /* of `data`, with what was appended */

@@ -146,6 +146,31 @@ int array_flush(struct mount *m, struct array *a, bool durable, struct reason *w
 	return err ? err : grown;
 }
 
+int array_publish(struct mount *m, struct array *a, uint64_t *ret_generation)
+{
+	struct array_view *v;
+	struct wire_attr attr;
+	uint64_t pending, seq;
+	int err = array_view(m, a, &v);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&a->lock);
+	pending = a->pending_bytes;
+	pthread_mutex_unlock(&a->lock);
+	if (pending > v->data_bytes && pending / v->row_bytes > v->zarr.grid.shape[0])
+		err = head_resize(m, a->ino, pending / v->row_bytes, true, &attr, &seq);
+	if (!err && pending > v->data_bytes && pending % v->row_bytes == 0)
+		forget_pending(m, a, pending);
+	if (!err)
+		err = head_commit(m, a->ino, 0, 0, &attr, &seq);
+	array_invalidate(m, a->ino);
+	array_view_unref(v);
+	if (!err)
+		*ret_generation = le64_get(attr.generation);
+	return err;
+}
+
 /* Fills what is beyond `rows` in the last partition of a native array, so that growing again shows fill and not what was cut off. */
 static int fill_padding(const struct array_view *v, uint64_t rows, struct reason *why)
 {

@@ -116,7 +116,8 @@ static int chunk_open(struct mount *m, struct node *n, struct handle *h, struct 
 		err = array_view(m, n->array, &v);
 	if (err)
 		return err;
-	h->keep_cache = node_keeps_cache(n, le64_get(v->attr.generation));
+	if (!h->direct_io)
+		h->keep_cache = node_keeps_cache(n, le64_get(v->attr.generation));
 	array_view_unref(v);
 	return 0;
 }
@@ -189,6 +190,20 @@ static int chunk_write(struct mount *m, struct handle *h, const char *buf, size_
 	return 0;
 }
 
+static int chunk_publish(struct mount *m, struct handle *h)
+{
+	struct node *n = h->node;
+	uint64_t generation;
+	int err = array_publish(m, n->array, &generation);
+
+	if (err)
+		return err;
+	if (!h->direct_io)
+		node_wrote_generation(n, generation);
+	inval_published(m, n->array->ino, h->direct_io ? NULL : n);
+	return 0;
+}
+
 static int flush_as(struct mount *m, struct node *n, bool durable)
 {
 	struct reason why = { "" };
@@ -238,6 +253,7 @@ const struct node_ops chunk_ops = {
 	.open = chunk_open,
 	.read = chunk_read,
 	.write = chunk_write,
+	.publish = chunk_publish,
 	.flush = chunk_flush,
 	.fsync = chunk_fsync,
 	.release = chunk_release,

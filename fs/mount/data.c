@@ -67,6 +67,20 @@ static int data_flush_as(struct mount *m, struct node *n, bool durable)
 	return 0;
 }
 
+int data_publish(struct mount *m, struct handle *h)
+{
+	struct array *a = node_array(h->node);
+	uint64_t generation;
+	int err = a ? array_publish(m, a, &generation) : 0;
+
+	if (err || !a)
+		return err;
+	if (!h->direct_io)
+		node_wrote_generation(h->node, generation);
+	inval_published(m, a->ino, h->direct_io ? NULL : h->node);
+	return 0;
+}
+
 int data_flush(struct mount *m, struct handle *h)
 {
 	return data_flush_as(m, h->node, false);
@@ -167,7 +181,8 @@ int data_open(struct mount *m, struct node *n, struct handle *h, struct cancel *
 		err = data_view_of(m, n, &a, &v);
 	if (err)
 		return err;
-	h->keep_cache = node_keeps_cache(n, le64_get(v->attr.generation));
+	if (!h->direct_io)
+		h->keep_cache = node_keeps_cache(n, le64_get(v->attr.generation));
 	array_view_unref(v);
 	return 0;
 }
@@ -218,6 +233,7 @@ const struct node_ops data_ops = {
 	.open = data_open,
 	.read = data_read,
 	.write = data_write,
+	.publish = data_publish,
 	.flush = data_flush,
 	.fsync = data_fsync,
 	.release = data_release,

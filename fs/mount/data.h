@@ -16,6 +16,7 @@ int data_getattr(struct mount *m, struct node *n, struct stat *ret);
 /* Owner and permissions of a view are its directory's: setting them apart does nothing.  Times are set on the directory. */
 int data_set_directory(struct mount *m, struct node *n, const struct change *change);
 int data_open(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel);
+int data_publish(struct mount *m, struct handle *h);
 int data_flush(struct mount *m, struct handle *h);
 int data_fsync(struct mount *m, struct handle *h);
 void data_release(struct mount *m, struct handle *h);

@@ -344,6 +344,11 @@ static int npy_write(struct mount *m, struct handle *h, const char *buf, size_t 
 	return err;
 }
 
+static int npy_publish(struct mount *m, struct handle *h)
+{
+	return is_pending(h->node) ? 0 : data_publish(m, h);
+}
+
 static int npy_flush(struct mount *m, struct handle *h)
 {
 	pthread_mutex_lock(&h->node->lock);
@@ -382,6 +387,7 @@ const struct node_ops npy_ops = {
 	.open = npy_open,
 	.read = npy_read,
 	.write = npy_write,
+	.publish = npy_publish,
 	.flush = npy_flush,
 	.fsync = data_fsync,
 	.release = npy_release,

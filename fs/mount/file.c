@@ -7,6 +7,7 @@
 #include "dir.h"
 #include "errors.h"
 #include "head.h"
+#include "inval.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -204,7 +205,7 @@ static int file_flush_busy(struct mount *m, struct node *n, bool durable)
 	size = f->size;
 	write_ns = f->write_ns;
 	pthread_mutex_unlock(&n->lock);
-	if (dirty || durable)
+	if (dirty || durable || bytes_dirty(f->bytes)) /* under strict the head knows already of what is not sealed */
 		err = bytes_seal(f->bytes, durable, &why);
 	if (err)
 		return errors_add(m, n, -err, &why);
@@ -331,7 +332,7 @@ static int file_open(struct mount *m, struct node *n, struct handle *h, struct c
 		err = node_attr(m, n, &attr);
 	if (err)
 		file_unuse(m, n);
-	else
+	else if (!h->direct_io)
 		h->keep_cache = node_keeps_cache(n, le64_get(attr.generation));
 	return err;
 }
@@ -386,6 +387,54 @@ static int file_read(struct mount *m, struct handle *h, size_t size, uint64_t of
 	return err ? errors_add(m, h->node, -err, &why) : 0;
 }
 
+/* Under strict the head gives each appended record its place; else the kernel does, by the size that it knows. */
+static int append_offset(struct mount *m, struct handle *h, size_t size, uint64_t *offset)
+{
+	struct wire_attr attr;
+	uint64_t seq;
+	int err;
+
+	if (!m->options.strict || !(h->flags & O_APPEND))
+		return 0;
+	err = head_append(m, h->node->ino, size, &attr, &seq);
+	if (err)
+		return err;
+	file_changed(m, h->node, h->node->state, &attr, seq);
+	*offset = le64_get(attr.size) - size;
+	return 0;
+}
+
+/* What was written is where everyone reads it; now everyone who may have kept what was there before is told.  It is sealed at close. */
+static int file_publish(struct mount *m, struct handle *h)
+{
+	struct node *n = h->node;
+	struct file *f = n->state;
+	struct wire_attr attr;
+	uint64_t seq;
+
+	pthread_mutex_lock(&n->lock);
+	bool dirty = f->dirty;
+	uint64_t size = f->size, write_ns = f->write_ns, before;
+	pthread_mutex_unlock(&n->lock);
+	if (!dirty)
+		return 0;
+	int err = head_commit(m, n->ino, size, write_ns, &attr, &seq);
+	if (err)
+		return err;
+	node_set_attr(m, n, &attr, seq);
+	if (!h->direct_io)
+		node_wrote_generation(n, le64_get(attr.generation));
+	before = le64_get(attr.generation) - 1;
+	atomic_compare_exchange_strong(&f->generation, &before, before + 1);
+	pthread_mutex_lock(&n->lock);
+	if (f->write_ns == write_ns && f->size == size)
+		f->dirty = false;
+	pthread_mutex_unlock(&n->lock);
+	if (h->direct_io)
+		inval_published(m, n->ino, NULL);
+	return 0;
+}
+
 static int file_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
 {
 	struct file *f = h->node->state;
@@ -393,8 +442,10 @@ static int file_write(struct mount *m, struct handle *h, const char *buf, size_t
 	struct reason why = { "" };
 	char *at = (char *)(uintptr_t)buf; /* segments serve both directions; a write only reads it */
 	size_t left = size, done;
-	int err = 0;
+	int err = append_offset(m, h, size, &offset);
 
+	if (err)
+		return err;
 	if (offset + size > INT64_MAX)
 		return -EFBIG;
 	/* Dirty before the bytes are there: a flush that runs meanwhile must not miss them. */
@@ -481,6 +532,7 @@ const struct node_ops file_ops = {
 	.open = file_open,
 	.read = file_read,
 	.write = file_write,
+	.publish = file_publish,
 	.flush = file_flush,
 	.fsync = file_fsync,
 	.release = file_release,

@@ -34,8 +34,19 @@ void handle_free(struct mount *m, struct handle *h)
 	free(h);
 }
 
+void handle_count_cached(struct handle *h)
+{
+	h->cached = !h->direct_io;
+	pthread_mutex_lock(&h->node->lock);
+	h->node->n_cached += h->cached;
+	pthread_mutex_unlock(&h->node->lock);
+}
+
 void handle_close(struct mount *m, struct handle *h)
 {
+	pthread_mutex_lock(&h->node->lock);
+	h->node->n_cached -= h->cached;
+	pthread_mutex_unlock(&h->node->lock);
 	if (h->ops->release)
 		h->ops->release(m, h);
 	handle_free(m, h);

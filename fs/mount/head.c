@@ -251,9 +251,11 @@ int head_commit(struct mount *m, uint64_t ino, uint64_t size, uint64_t mtime_ns,
 	return head_ask(m, WIRE_COMMIT, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
 }
 
-int head_lock(struct mount *m, const struct wire_lock *lock, struct wire_lock_reply *ret)
+int head_append(struct mount *m, uint64_t ino, uint64_t length, struct wire_attr *ret, uint64_t *ret_seq)
 {
-	return head_ask(m, WIRE_LOCK, lock, sizeof(*lock), NULL, 0, NULL, 0, ret, NULL);
+	struct wire_append body = { .ino = le64_of(ino), .length = le64_of(length) };
+
+	return head_ask(m, WIRE_APPEND, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
 }
 
 int head_metasync(struct mount *m)

@@ -2,27 +2,30 @@
 #include "array.h"
 #include "entries.h"
 #include "head_call.h"
-#include "locks.h"
 #include "log.h"
 
 #include <stdlib.h>
 #include <time.h>
 
 #define ZARR_NAME "zarr.json"
-#define INVAL_THREADS 2
 #define INVAL_WAIT_MS 1000
 
 enum job_kind { JOB_NODES, JOB_ENTRY, JOB_REOPEN };
 
-/* One thing to tell the kernel (or, once it is back, the head).  Nodes have a queue and a thread of their own: the others may wait long. */
+/* Each has a thread of its own, for what is in one may wait for what must not wait: pages that others changed, for our own writers; entries,
+ * for the kernel's directory locks; pages that we changed, for others' changes.  Attributes never wait. */
+enum queue { QUEUE_PAGES, QUEUE_ENTRIES, QUEUE_OWN, QUEUE_ATTRS, QUEUES };
+
+/* One thing to tell the kernel (or, once it is back, the head). */
 struct job {
 	struct job *next;
 	enum job_kind kind;
+	enum queue queue;
 	struct node **nodes; /* counted */
 	size_t n_nodes;
 	bool data;
 	char name[SLAB_NAME_MAX + 1];
-	uint64_t push_id; /* to be answered; 0: none */
+	uint64_t push_id; /* to be answered; 0: none, or answered already; inval.lock */
 	struct waiter *waiter;
 };
 
@@ -36,10 +39,11 @@ struct inval {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t wake, done;
 	bool stop;
-	struct job *first[INVAL_THREADS], **last[INVAL_THREADS];
-	_Atomic unsigned n_jobs[INVAL_THREADS]; /* queued or under way */
+	struct job *first[QUEUES], **last[QUEUES];
+	struct job *dropping;       /* the job of QUEUE_PAGES that is being done */
+	_Atomic unsigned n_waiting; /* pushes in QUEUE_PAGES that are not answered */
 	unsigned n_threads;
-	pthread_t threads[INVAL_THREADS];
+	pthread_t threads[QUEUES];
 };
 
 static void job_free(struct mount *m, struct job *j)
@@ -50,9 +54,19 @@ static void job_free(struct mount *m, struct job *j)
 	free(j);
 }
 
+static uint64_t take_push_locked(struct inval *v, struct job *j)
+{
+	uint64_t id = j->push_id;
+
+	j->push_id = 0;
+	if (id && j->queue == QUEUE_PAGES)
+		atomic_fetch_sub(&v->n_waiting, 1);
+	return id;
+}
+
 static void job_run(struct inval *v, struct job *j)
 {
-	unsigned queue = j->kind != JOB_NODES;
+	uint64_t push_id;
 
 	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
 		if (j->kind == JOB_ENTRY)
@@ -62,24 +76,26 @@ static void job_run(struct inval *v, struct job *j)
 	}
 	if (j->kind == JOB_REOPEN) /* a head that was started anew, or has given us up, knows of no opens of ours */
 		head_reopen_all(v->m);
-	if (j->push_id)
-		client_push_done(cluster_head(v->m->cluster), j->push_id);
 	pthread_mutex_lock(&v->lock);
+	if (j == v->dropping)
+		v->dropping = NULL;
+	push_id = take_push_locked(v, j);
 	if (j->waiter) {
 		j->waiter->done = true;
 		pthread_cond_broadcast(&v->done);
 	}
-	atomic_fetch_sub(&v->n_jobs[queue], 1);
 	pthread_mutex_unlock(&v->lock);
+	if (push_id)
+		client_push_done(cluster_head(v->m->cluster), push_id);
 	job_free(v->m, j);
 }
 
 struct thread_start {
 	struct inval *v;
-	unsigned queue;
+	enum queue queue;
 };
 
-static struct job *job_take(struct inval *v, unsigned queue)
+static struct job *job_take(struct inval *v, enum queue queue)
 {
 	struct job *j;
 
@@ -91,6 +107,8 @@ static struct job *job_take(struct inval *v, unsigned queue)
 		v->first[queue] = j->next;
 		if (!j->next)
 			v->last[queue] = &v->first[queue];
+		if (queue == QUEUE_PAGES)
+			v->dropping = j;
 	}
 	pthread_mutex_unlock(&v->lock);
 	return j;
@@ -121,7 +139,7 @@ int inval_new(struct mount *m, struct inval **ret)
 	pthread_cond_init(&v->wake, &attr);
 	pthread_cond_init(&v->done, &attr);
 	pthread_condattr_destroy(&attr);
-	for (unsigned i = 0; i < INVAL_THREADS; i++)
+	for (unsigned i = 0; i < QUEUES; i++)
 		v->last[i] = &v->first[i];
 	*ret = v;
 	return 0;
@@ -132,7 +150,7 @@ int inval_start(struct inval *v, const struct inval_kernel *kernel)
 	pthread_mutex_lock(&v->lock);
 	v->kernel = *kernel;
 	pthread_mutex_unlock(&v->lock);
-	for (; v->n_threads < INVAL_THREADS; v->n_threads++) {
+	for (; v->n_threads < QUEUES; v->n_threads++) {
 		struct thread_start *start = malloc(sizeof(*start));
 		if (!start)
 			return -ENOMEM;
@@ -157,7 +175,7 @@ void inval_stop(struct inval *v)
 	for (unsigned i = 0; i < v->n_threads; i++)
 		pthread_join(v->threads[i], NULL);
 	v->n_threads = 0;
-	for (unsigned i = 0; i < INVAL_THREADS; i++) {
+	for (unsigned i = 0; i < QUEUES; i++) {
 		while (v->first[i]) {
 			struct job *j = v->first[i];
 			v->first[i] = j->next;
@@ -179,7 +197,7 @@ void inval_free(struct inval *v)
 /* False: too late, the job is freed. */
 static bool job_add(struct inval *v, struct job *j)
 {
-	unsigned queue = j->kind != JOB_NODES;
+	enum queue queue = j->queue;
 	bool stop;
 
 	j->next = NULL;
@@ -188,7 +206,8 @@ static bool job_add(struct inval *v, struct job *j)
 	if (!stop) {
 		*v->last[queue] = j;
 		v->last[queue] = &j->next;
-		atomic_fetch_add(&v->n_jobs[queue], 1);
+		if (queue == QUEUE_PAGES && j->push_id)
+			atomic_fetch_add(&v->n_waiting, 1);
 		pthread_cond_broadcast(&v->wake);
 	}
 	pthread_mutex_unlock(&v->lock);
@@ -238,16 +257,26 @@ static void mark_old(struct node **nodes, size_t n, bool data)
 	}
 }
 
-static struct job *nodes_job(struct mount *m, uint64_t ino, const struct node *but, bool data, uint64_t push_id)
+static struct job *unmarked_job(struct mount *m, uint64_t ino, const struct node *but, bool data, uint64_t push_id)
 {
 	struct job *j = calloc(1, sizeof(*j));
 
 	if (!j)
 		return NULL;
 	j->kind = JOB_NODES;
+	j->queue = data ? QUEUE_PAGES : QUEUE_ATTRS;
 	j->data = data;
 	j->push_id = push_id;
 	j->n_nodes = collect_nodes(m, ino, but, &j->nodes);
+	return j;
+}
+
+static struct job *nodes_job(struct mount *m, uint64_t ino, const struct node *but, bool data, uint64_t push_id)
+{
+	struct job *j = unmarked_job(m, ino, but, data, push_id);
+
+	if (!j)
+		return NULL;
 	mark_old(j->nodes, j->n_nodes, data);
 	for (size_t i = 0; ino == 0 && i < j->n_nodes; i++)
 		entries_forget_all(j->nodes[i]);
@@ -263,6 +292,7 @@ static struct job *entry_job(struct node *dir, const char *name, size_t name_byt
 		return NULL;
 	}
 	j->kind = JOB_ENTRY;
+	j->queue = QUEUE_ENTRIES;
 	j->nodes[j->n_nodes++] = node_ref(dir);
 	memcpy(j->name, name, MIN(name_bytes, (size_t)SLAB_NAME_MAX));
 	mark_old(j->nodes, 1, false);
@@ -282,17 +312,68 @@ static void push_entry(struct mount *m, uint64_t dir_ino, const char *name, size
 	node_unref(m, dir);
 }
 
+/* The kernel's attributes go first: that does not wait for pages.  NULL without memory. */
+static struct job *attrs_job(const struct job *pages, uint64_t push_id)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (!j || !(j->nodes = calloc(pages->n_nodes + 1, sizeof(struct node *)))) {
+		free(j);
+		return NULL;
+	}
+	j->kind = JOB_NODES;
+	j->queue = QUEUE_ATTRS;
+	j->push_id = push_id;
+	for (size_t i = 0; i < pages->n_nodes; i++)
+		j->nodes[j->n_nodes++] = node_ref(pages->nodes[i]);
+	return j;
+}
+
+/* Answers one push whose pages are not dropped yet; false: there is none. */
+static bool answer_one(struct inval *v)
+{
+	struct job *attrs = NULL, *j;
+	uint64_t push_id = 0;
+
+	pthread_mutex_lock(&v->lock);
+	j = v->dropping && v->dropping->push_id ? v->dropping : v->first[QUEUE_PAGES];
+	while (j && !j->push_id)
+		j = j->next;
+	if (j) {
+		push_id = take_push_locked(v, j);
+		attrs = attrs_job(j, push_id);
+	}
+	pthread_mutex_unlock(&v->lock);
+	if (attrs)
+		job_add(v, attrs);
+	else if (push_id)
+		client_push_done(cluster_head(v->m->cluster), push_id);
+	return push_id != 0;
+}
+
+static void answer_waiting(struct inval *v)
+{
+	while (atomic_load(&v->n_waiting) > 0 && answer_one(v))
+		;
+}
+
+void inval_hold_begin(struct mount *m)
+{
+	atomic_fetch_add(&m->n_holding, 1);
+	answer_waiting(m->inval);
+}
+
+void inval_hold_end(struct mount *m)
+{
+	atomic_fetch_sub(&m->n_holding, 1);
+}
+
 void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, const char *name, size_t name_bytes)
 {
 	uint64_t ino = le64_get(body->ino);
 	uint32_t flags = le32_get(body->flags);
 	struct job *j;
 
-	if (flags & WIRE_INVAL_LOCK) {
-		locks_push(m, le64_get(body->generation));
-		client_push_done(cluster_head(m->cluster), id);
-		return;
-	}
 	atomic_fetch_add(&m->inval_seq, 1);
 	if (flags & WIRE_INVAL_ENTRY)
 		push_entry(m, ino, name, name_bytes);
@@ -301,6 +382,8 @@ void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, con
 		j = nodes_job(m, ino, NULL, (flags & (WIRE_INVAL_DATA | WIRE_INVAL_LAYOUT)) != 0, id);
 		if (j) {
 			job_add(m->inval, j);
+			if (atomic_load(&m->n_holding) > 0)
+				answer_waiting(m->inval);
 			return;
 		}
 	}
@@ -325,6 +408,7 @@ void inval_reopen(struct mount *m)
 	if (!j)
 		return;
 	j->kind = JOB_REOPEN;
+	j->queue = QUEUE_ENTRIES;
 	job_add(m->inval, j);
 }
 
@@ -341,8 +425,7 @@ static void job_add_and_wait(struct inval *v, struct job *j)
 	struct timespec until;
 
 	j->waiter = &w;
-	if (!job_add(v, j))
-		return;
+	job_add(v, j);
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
 	while (!w.done)
@@ -357,23 +440,53 @@ void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but)
 {
 	struct job *j = nodes_job(m, array_ino, but, true, 0);
 
-	if (j && j->n_nodes == 0)
+	if (j && j->n_nodes == 0) {
 		job_free(m, j);
-	else if (j)
-		job_add_and_wait(m->inval, j);
-}
-
-void inval_drain(struct mount *m)
-{
-	static const enum job_kind kinds[INVAL_THREADS] = { JOB_NODES, JOB_ENTRY };
-
-	for (unsigned i = 0; i < INVAL_THREADS; i++) {
-		struct job *j = atomic_load(&m->inval->n_jobs[i]) ? calloc(1, sizeof(*j)) : NULL;
-		if (!j)
-			continue;
-		j->kind = kinds[i];
+	} else if (j) {
+		j->queue = QUEUE_OWN;
 		job_add_and_wait(m->inval, j);
 	}
+}
+
+static bool has_pages(struct node *n)
+{
+	pthread_mutex_lock(&n->lock);
+	bool has = n->n_cached > 0;
+	pthread_mutex_unlock(&n->lock);
+	return has;
+}
+
+/* Marks all but the file itself, whose attributes the head has just told; keeps those that have pages for the kernel to drop. */
+static void mark_and_keep_cached(struct mount *m, struct job *j, uint64_t ino)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < j->n_nodes; i++) {
+		struct node *n = j->nodes[i];
+		if (n->kind != NODE_FILE || n->ino != ino)
+			mark_old(&n, 1, true);
+		if (has_pages(n))
+			j->nodes[kept++] = n;
+		else
+			node_unref(m, n);
+	}
+	j->n_nodes = kept;
+}
+
+void inval_published(struct mount *m, uint64_t ino, const struct node *but)
+{
+	struct job *j = unmarked_job(m, ino, but, true, 0);
+
+	if (!j)
+		return;
+	mark_and_keep_cached(m, j, ino);
+	j->queue = QUEUE_OWN;
+	if (j->n_nodes == 0)
+		job_free(m, j);
+	else if (atomic_load(&m->n_holding) > 1)
+		job_add(m->inval, j);
+	else
+		job_add_and_wait(m->inval, j);
 }
 
 void inval_entry(struct mount *m, struct node *dir, const char *name)

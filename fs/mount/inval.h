@@ -3,6 +3,11 @@
  * Notifying the kernel may wait for pages that a request of ours is about to fill, so it is never done on a thread that serves FUSE or receives
  * replies.  A change of data is acknowledged after the kernel has dropped its pages; a change of a directory entry at once, because
  * the kernel's directory lock may be held by an operation that waits for the head.
+ *
+ * For the same reason no page is waited for while one of our own requests may hold it: a truncation, and under strict a write, keeps
+ * pages locked until the head has told the other mounts, which may hold pages as well and wait for us.  While such a
+ * request is under way (inval_hold_begin to _end) pushes are answered once the kernel has forgotten the attributes, and the pages
+ * are dropped as soon as they can be.
  */
 #ifndef SLABFS_INVAL_H
 #define SLABFS_INVAL_H
@@ -35,8 +40,11 @@ void inval_all(struct mount *m);
 void inval_reopen(struct mount *m);
 /* This mount changed an array through `but` (may be NULL): its other views' pages are old.  Waits at most a second for the kernel. */
 void inval_siblings(struct mount *m, uint64_t array_ino, const struct node *but);
-/* Returns when the kernel was told of all that came before, or after a second. */
-void inval_drain(struct mount *m);
+/* Under strict, and between inval_hold_begin and _end: this mount wrote to the inode or array through `but`, whose own pages are right
+ * (NULL: past all pages).  Waits as above, but for nobody while another request holds pages. */
+void inval_published(struct mount *m, uint64_t ino, const struct node *but);
+void inval_hold_begin(struct mount *m);
+void inval_hold_end(struct mount *m);
 /* This mount replaced what `name` in the directory is: the kernel's entry is old.  Does not wait: the kernel may hold the directory's lock. */
 void inval_entry(struct mount *m, struct node *dir, const char *name);
 

@@ -5,7 +5,6 @@
 #include "head.h"
 #include "head_call.h"
 #include "inval.h"
-#include "locks.h"
 #include "log.h"
 #include "mount.h"
 #include "node.h"
@@ -54,6 +53,7 @@ static void usage(FILE *to)
 		"      key=FILE         the cluster's key (default: the store's)\n"
 		"      timeout=SECONDS  after which an operation on a node that does not answer fails (default 10)\n"
 		"      show_views       list data, data.npy and compute/ in arrays\n"
+		"      strict           every operation sees all that completed before it, on any mount\n"
 		"      passthrough      let the kernel read files of one partition on this machine by itself\n"
 		"      log=FILE         where to log when in the background (default: nowhere)\n"
 		"      and those of FUSE: ro, allow_other, nosuid, nodev, noexec, ...\n"
@@ -110,6 +110,8 @@ static int take_option(struct program *p, const char *word)
 		p->mount.options.timeout_ms = (unsigned)seconds * 1000;
 	} else if (!strcmp(word, "passthrough")) {
 		p->mount.options.passthrough = true;
+	} else if (!strcmp(word, "strict")) {
+		p->mount.options.strict = true;
 	} else if (!strcmp(word, "show_views")) {
 		p->mount.options.show_views = true;
 	} else if (is_for_fuse(word)) {
@@ -199,6 +201,8 @@ static int parse_arguments(struct program *p, int argc, char **argv)
 	if (!realpath(argv[optind + 1], p->mountpoint))
 		return usage_error(strerror(errno), argv[optind + 1]);
 	p->mount.options.mountpoint = p->mountpoint;
+	if (p->mount.options.strict && p->mount.options.passthrough)
+		return usage_error("-o strict and -o passthrough exclude each other", NULL);
 	return take_source(p, argv[optind]);
 }
 
@@ -286,10 +290,8 @@ static void on_state(void *arg, bool up, const struct wire_hello_reply *hello)
 	else if (was_lost)
 		log_info("the head is back");
 	inval_all(m);
-	if (up) {
+	if (up)
 		inval_reopen(m);
-		locks_head_back(m);
-	}
 }
 
 static int read_identity(struct program *p, struct reason *why)
@@ -381,8 +383,6 @@ static int prepare(struct program *p, struct reason *why)
 	if (!err)
 		err = inval_new(m, &m->inval);
 	if (!err)
-		err = locks_new(m, &m->locks);
-	if (!err)
 		err = connect_cluster(p, why);
 	if (!err)
 		err = find_root(m, why);
@@ -423,13 +423,11 @@ static void finish(struct program *p)
 	file_settle_all(m);
 	array_each(m, flush_array);
 	handle_close_all(m);
-	locks_stop(m);
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
 	head_state_free(m->head);
 	inval_free(m->inval);
-	locks_free(m);
 	errors_free(m->errors);
 	map_fini(&m->nodes);
 	map_fini(&m->arrays);

@@ -13,7 +13,6 @@
 #include "mount.h"
 #include "wire.h"
 
-#include <sys/queue.h>
 #include <sys/stat.h>
 
 struct array;
@@ -46,14 +45,12 @@ struct node {
 	char *name;                  /* the last component as last seen, for messages and for RESULT the question */
 	_Atomic uint64_t parent_ino; /* as last seen; name and this change under mount.table_lock */
 
-	LIST_HEAD(, claim) claims; /* locks.c's: who has locked this file here; locks.lock */
-	_Atomic unsigned n_claims;
-
 	pthread_mutex_t lock; /* guards all below */
 	struct wire_attr attr;
 	bool attr_valid;            /* nobody has told us that attr is out of date */
 	uint64_t cached_generation; /* of the pages that the kernel may hold; 0: none */
 	unsigned n_open;
+	unsigned n_cached;       /* handles whose reads and writes go through the kernel's pages */
 	bool busy;               /* someone opens, flushes or closes: wait for `idle` */
 	pthread_cond_t idle;     /* busy was cleared */
 	void *state;             /* the kind's own, while open */
@@ -79,6 +76,7 @@ struct handle {
 	int flags;                     /* of open */
 	uint32_t uid;                  /* who opened it */
 	bool direct_io, keep_cache;
+	bool cached; /* counted in node.n_cached */
 	enum handle_through through;
 	char *buf; /* a computed result or a snapshot; the handle owns it */
 	size_t buf_bytes;
@@ -90,6 +88,7 @@ struct handle {
 int handle_new(struct mount *m, struct node *n, int flags, struct handle **ret);
 void handle_free(struct mount *m, struct handle *h);  /* of an open that failed */
 void handle_close(struct mount *m, struct handle *h); /* releases, then frees */
+void handle_count_cached(struct handle *h);           /* once it is open, unless direct_io */
 void handle_close_all(struct mount *m);               /* when the mount ends: no request is under way */
 
 /* What a read gives: either bytes in memory or a piece of a file. */
@@ -149,6 +148,8 @@ struct node_ops {
 	int (*open)(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel);
 	int (*read)(struct mount *m, struct handle *h, size_t size, uint64_t offset, struct read_out *out);
 	int (*write)(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset);
+	/* Under strict, after each write: returns when every mount sees it.  Missing: seen after close. */
+	int (*publish)(struct mount *m, struct handle *h);
 	int (*flush)(struct mount *m, struct handle *h);
 	int (*fsync)(struct mount *m, struct handle *h);
 	void (*release)(struct mount *m, struct handle *h);

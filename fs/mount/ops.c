@@ -3,7 +3,7 @@
  * Handlers run on libfuse's threads and may wait for a peer, at most the mount's timeout; opens that compute run on mount.slow.
  */
 #include "head.h"
-#include "locks.h"
+#include "inval.h"
 #include "names.h"
 #include "ops_fuse.h"
 
@@ -12,8 +12,8 @@
 int ops_fill_entry(struct mount *m, struct node *n, struct fuse_entry_param *ret)
 {
 	*ret = (struct fuse_entry_param){ .ino = ops_id(m, n),
-					  .attr_timeout = CACHE_SECONDS,
-					  .entry_timeout = CACHE_SECONDS };
+					  .attr_timeout = ops_cache_seconds(m),
+					  .entry_timeout = ops_cache_seconds(m) };
 	return n->ops->getattr(m, n, &ret->attr);
 }
 
@@ -39,7 +39,7 @@ static void reply_attr(fuse_req_t req, struct node *n)
 	if (err)
 		ops_reply_err(req, err);
 	else
-		fuse_reply_attr(req, &st, CACHE_SECONDS);
+		fuse_reply_attr(req, &st, ops_cache_seconds(ops_mount_of(req)));
 }
 
 /* ---- names ---- */
@@ -222,7 +222,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 		err = ops_through_check_resize(m, n);
 	if (!err && (change.valid & WIRE_SET_SIZE)) {
 		change.valid = WIRE_SET_SIZE;
+		inval_hold_begin(m);
 		err = n->ops->setattr(m, n, fi ? ops_handle(fi) : NULL, &change);
+		inval_hold_end(m);
 	}
 	/* Nothing to set is chown(-1, -1): it changes ctime. */
 	if (!err && (rest.valid || !to_set))
@@ -300,15 +302,41 @@ static int reply_opened(struct mount *m, struct opening *o)
 	return fuse_reply_create(o->req, &e, &o->fi);
 }
 
+/* Under strict, who cannot map the file goes past the kernel's cache; so does who appends, for the kernel would keep what it sends at
+ * the offset that it knows, and not where it goes. */
+static void decide_cache(const struct mount *m, struct handle *h)
+{
+	bool maps = (h->flags & O_ACCMODE) != O_WRONLY && !(h->flags & O_APPEND);
+
+	if (m->options.strict && h->node->ops->publish && !maps)
+		h->direct_io = true;
+}
+
+static int run_open(struct mount *m, struct opening *o)
+{
+	struct handle *h = o->handle;
+	bool cuts = h->flags & O_TRUNC;
+	int err = ops_through_begin(m, h);
+
+	if (err || !h->ops->open)
+		return err;
+	decide_cache(m, h);
+	if (cuts)
+		inval_hold_begin(m);
+	err = h->ops->open(m, o->node, h, &o->cancel);
+	if (cuts)
+		inval_hold_end(m);
+	if (!err)
+		handle_count_cached(h);
+	return err;
+}
+
 static void opening_run(void *arg)
 {
 	struct opening *o = arg;
 	struct mount *m = ops_mount_of(o->req);
 	struct handle *h = o->handle;
-	int err = ops_through_begin(m, h);
-
-	if (!err && h->ops->open)
-		err = h->ops->open(m, o->node, h, &o->cancel);
+	int err = run_open(m, o);
 
 	/* No interrupt may find this opening once it is answered. */
 	fuse_req_interrupt_func(o->req, NULL, NULL);
@@ -412,18 +440,34 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 	free(out.buf);
 }
 
+static int write_strictly(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
+{
+	int err = h->ops->write(m, h, buf, size, offset);
+
+	return err || !h->ops->publish ? err : h->ops->publish(m, h);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
+	struct mount *m = ops_mount_of(req);
 	struct handle *h = ops_handle(fi);
-	int err = h->ops->write ? h->ops->write(ops_mount_of(req), h, buf, size, (uint64_t)offset) : -EBADF;
+	bool strict = m->options.strict;
+	int err = -EBADF;
 
 	(void)id;
+	if (strict)
+		inval_hold_begin(m);
+	if (h->ops->write)
+		err = strict ? write_strictly(m, h, buf, size, (uint64_t)offset)
+			     : h->ops->write(m, h, buf, size, (uint64_t)offset);
 	atomic_fetch_add(&h->uses, 1);
 	if (err)
 		ops_reply_err(req, err);
 	else
 		fuse_reply_write(req, size);
+	if (strict)
+		inval_hold_end(m);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -432,7 +476,6 @@ static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	int err = h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0;
 
 	(void)id;
-	locks_closed(ops_mount_of(req), h, fi->lock_owner);
 	atomic_fetch_add(&h->uses, 1);
 	ops_reply_err(req, err);
 }
@@ -459,7 +502,6 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	(void)id;
-	locks_released(ops_mount_of(req), ops_handle(fi));
 	ops_through_end(req, ops_handle(fi));
 	handle_close(ops_mount_of(req), ops_handle(fi));
 	fuse_reply_err(req, 0);
@@ -497,7 +539,4 @@ const struct fuse_lowlevel_ops ops_table = {
 	.getxattr = ops_getxattr,
 	.listxattr = ops_listxattr,
 	.removexattr = ops_removexattr,
-	.getlk = ops_getlk,
-	.setlk = ops_setlk,
-	.flock = ops_flock,
 };

@@ -8,7 +8,7 @@
 #include "mount.h"
 #include "node.h"
 
-#define CACHE_SECONDS 1.0   /* what the head's push did not reach in time is forgotten after this */
+#define CACHE_SECONDS 1.0   /* not under strict: what the head's push did not reach in time is forgotten after this */
 #define IO_BYTES (1u << 20) /* the largest read or write that the kernel sends */
 
 extern const struct fuse_lowlevel_ops ops_table;
@@ -22,6 +22,11 @@ static inline fuse_ino_t ops_id(const struct mount *m, const struct node *n)
 static inline struct mount *ops_mount_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
+}
+
+static inline double ops_cache_seconds(const struct mount *m)
+{
+	return m->options.strict ? 0 : CACHE_SECONDS;
 }
 
 static inline struct node *ops_node(fuse_req_t req, fuse_ino_t id)
@@ -60,9 +65,6 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
 void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
 void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
 void ops_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
-void ops_getlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock);
-void ops_setlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock, int sleep);
-void ops_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op);
 
 /* session.c's answer to the kernel's first request. */
 void ops_init(void *userdata, struct fuse_conn_info *conn);

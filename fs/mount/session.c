@@ -19,19 +19,21 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 {
 	static const unsigned wanted[] = { FUSE_CAP_ATOMIC_O_TRUNC,   FUSE_CAP_SPLICE_WRITE,    FUSE_CAP_SPLICE_MOVE,
 					   FUSE_CAP_ASYNC_READ,       FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS,
-					   FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_POSIX_ACL,       FUSE_CAP_DONT_MASK,
-					   FUSE_CAP_POSIX_LOCKS,      FUSE_CAP_FLOCK_LOCKS };
+					   FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_POSIX_ACL,       FUSE_CAP_DONT_MASK };
 
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
 		if (conn->capable & wanted[i])
 			conn->want |= wanted[i];
 	conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ);
+	struct mount *m = userdata;
+	/* Each read(2) then asks for the attributes first, and drops pages of another mtime or size. */
+	if (m->options.strict)
+		conn->want |= conn->capable & FUSE_CAP_AUTO_INVAL_DATA;
 	conn->max_write = IO_BYTES;
 	conn->max_readahead = READAHEAD_KB << 10;
 	conn->max_background = MAX_THREADS;
 	conn->congestion_threshold = MAX_THREADS * 3 / 4;
 	conn->time_gran = 1;
-	struct mount *m = userdata;
 	m->through = m->options.passthrough && ops_through_init(conn);
 	if (m->options.passthrough && !m->through)
 		log_warn(

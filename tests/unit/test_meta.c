@@ -215,6 +215,22 @@ static void test_xattr(struct rig *r)
 	CHECK(rig_close(r, f) == 0 && rig_close(r, f) == -EBADF);
 }
 
+static void test_append(struct rig *r)
+{
+	uint64_t f = rig_file(r, META_ROOT, "log"), dir = rig_dir(r, META_ROOT, "no log");
+	struct wire_append append = { .ino = le64_of(f), .length = le64_of(100) };
+
+	CHECK(rig_call(r, WIRE_APPEND, &append, NULL, 0) == 0 && le64_get(rig_attr(r)->size) == 100);
+	CHECK(rig_call(r, WIRE_APPEND, &append, NULL, 0) == 0 && le64_get(rig_attr(r)->size) == 200);
+	CHECK(le64_get(rig_attr(r)->generation) == 3);
+	append.length = le64_of(INT64_MAX);
+	CHECK(rig_call(r, WIRE_APPEND, &append, NULL, 0) == -EFBIG);
+	append.length = le64_of(UINT64_MAX);
+	CHECK(rig_call(r, WIRE_APPEND, &append, NULL, 0) == -EFBIG);
+	append = (struct wire_append){ .ino = le64_of(dir), .length = le64_of(1) };
+	CHECK(rig_call(r, WIRE_APPEND, &append, NULL, 0) == -EINVAL);
+}
+
 static void test_commit(struct rig *r)
 {
 	uint64_t f = rig_file(r, META_ROOT, "data");
@@ -417,10 +433,10 @@ static void bench(struct rig *r)
 
 int main(int argc, char **argv)
 {
-	static void (*const tests[])(struct rig *) = { test_make,          test_setgid,  test_symlink, test_links,
-						       test_rename,        test_readdir, test_xattr,   test_commit,
-						       test_open_unlinked, test_restart, test_pushes,  test_holders,
-						       test_threads };
+	static void (*const tests[])(struct rig *) = { test_make,    test_setgid,        test_symlink, test_links,
+						       test_rename,  test_readdir,       test_xattr,   test_commit,
+						       test_append,  test_open_unlinked, test_restart, test_pushes,
+						       test_holders, test_threads };
 	struct rig r;
 
 	if (!rig_new(&r))
