@@ -175,7 +175,7 @@ int acl_inherit(struct meta_op *op, const struct inode *dir, uint32_t umask, str
 	if (acl_parse(value, len, &a))
 		return -EIO;
 	if (S_ISDIR(in->mode)) {
-		in->flags |= WIRE_ATTR_ACL;
+		in->flags |= WIRE_ATTR_XATTRS | WIRE_ATTR_ACL;
 		err = acl_put(op->m, in, ACL_DEFAULT, value, len);
 	}
 	/* What the maker asks for bounds what the directory gives. */
@@ -183,6 +183,6 @@ int acl_inherit(struct meta_op *op, const struct inode *dir, uint32_t umask, str
 	acl_chmod(&a, in->mode);
 	if (err || is_only_a_mode(&a))
 		return err;
-	in->flags |= WIRE_ATTR_ACL;
+	in->flags |= WIRE_ATTR_XATTRS | WIRE_ATTR_ACL;
 	return acl_put(op->m, in, ACL_ACCESS, value, len);
 }

@@ -130,6 +130,7 @@ int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name
 	if (S_ISDIR(in->mode)) {
 		in->parent = dir->ino;
 		in->partition_bytes = dir->partition_bytes;
+		in->flags |= dir->partition_bytes ? WIRE_ATTR_XATTRS : 0;
 		dir->nlink++;
 	}
 	err = acl_inherit(op, dir, umask, in);

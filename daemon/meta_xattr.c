@@ -100,10 +100,12 @@ static int set_own(struct meta_op *op, struct inode *in, struct meta_name name, 
 	return 0;
 }
 
-/* Names that a mount asks for all the time and hardly ever finds: the inode says whether it has any. */
+/* What mounts ask for all the time and hardly ever find: the inode says whether it has any. */
 static uint32_t flag_of_name(struct meta_name n)
 {
-	return has_prefix(n, "security.") ? WIRE_ATTR_SECURITY : has_prefix(n, "system.") ? WIRE_ATTR_ACL : 0;
+	return WIRE_ATTR_XATTRS | (has_prefix(n, "security.") ? WIRE_ATTR_SECURITY
+				   : has_prefix(n, "system.") ? WIRE_ATTR_ACL
+							      : 0);
 }
 
 static int delete_name(struct meta *m, struct inode *in, struct meta_name name)
@@ -111,14 +113,14 @@ static int delete_name(struct meta *m, struct inode *in, struct meta_name name)
 	uint32_t flags = 0;
 	int rc = db_run(m->db, SQL_XATTR_DEL, db_int(in->ino), db_bytes(name.text, name.len));
 
-	if (rc || !flag_of_name(name))
+	if (rc)
 		return rc;
 	for (rc = db_run(m->db, SQL_XATTR_LIST, db_int(in->ino)); rc == 1; rc = db_next(m->db, SQL_XATTR_LIST)) {
 		size_t len;
 		const char *text = db_blob(m->db, SQL_XATTR_LIST, 0, &len);
 		flags |= flag_of_name((struct meta_name){ text, len });
 	}
-	in->flags = (in->flags & ~(uint32_t)(WIRE_ATTR_SECURITY | WIRE_ATTR_ACL)) | flags;
+	in->flags = (in->flags & ~(uint32_t)(WIRE_ATTR_XATTRS | WIRE_ATTR_SECURITY | WIRE_ATTR_ACL)) | flags;
 	return rc;
 }
 

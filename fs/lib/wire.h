@@ -175,8 +175,9 @@ enum {
 	WIRE_ATTR_ARRAY = 2,     /* a directory with an array record */
 	WIRE_ATTR_SIDECAR = 4,   /* ... whose zarr.json exists */
 	WIRE_ATTR_CHUNKDIR = 8,  /* ... whose c/ exists */
-	WIRE_ATTR_SECURITY = 16, /* it has security.* attributes */
-	WIRE_ATTR_ACL = 32       /* ... access control lists: system.posix_acl_* */
+	WIRE_ATTR_XATTRS = 16,   /* it has extended attributes */
+	WIRE_ATTR_SECURITY = 32, /* ... security.* */
+	WIRE_ATTR_ACL = 64       /* ... access control lists: system.posix_acl_* */
 };
 
 struct wire_attr {

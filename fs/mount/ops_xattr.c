@@ -1,7 +1,7 @@
 /* ops_xattr.c - extended attributes.  Files, directories and what else the head holds have them; views have none of their own.
  *
- * The kernel asks for security.capability before a write, and for an access control list before it looks at a mode.  Most inodes have neither,
- * and their attributes say so: no request to the head.
+ * The kernel asks for security.capability before a write, and for an access control list before it looks at a mode; ls, cp and tar ask of
+ * each file.  Most inodes have none, and their attributes say so: no request to the head.
  */
 #include "array.h"
 #include "errors.h"
@@ -23,17 +23,19 @@ static bool holds_xattrs(const struct node *n)
 	return n->kind == NODE_DIR || n->kind == NODE_FILE || n->kind == NODE_OTHER;
 }
 
-/* Of what the head holds.  0: ask it; -ENODATA: there is no need to. */
+/* Whether the inode may have an attribute of this name, or (name NULL) any: 0: ask the head; -ENODATA: there is no need to. */
 static int may_have(struct mount *m, struct node *n, const char *name)
 {
-	uint32_t flag = starts_with(name, "security.")  ? WIRE_ATTR_SECURITY
-			: starts_with(name, ACL_PREFIX) ? WIRE_ATTR_ACL
-							: 0;
+	uint32_t flag = WIRE_ATTR_XATTRS;
 	struct wire_attr attr;
 	int err;
 
-	if (!flag)
-		return starts_with(name, "system.") ? -EOPNOTSUPP : 0;
+	if (name && starts_with(name, "security."))
+		flag = WIRE_ATTR_SECURITY;
+	else if (name && starts_with(name, ACL_PREFIX))
+		flag = WIRE_ATTR_ACL;
+	else if (name && starts_with(name, "system."))
+		return -EOPNOTSUPP;
 	err = node_attr(m, n, &attr);
 	if (err == -ESTALE)
 		return -ENODATA;
@@ -42,9 +44,7 @@ static int may_have(struct mount *m, struct node *n, const char *name)
 		attr = n->attr;
 		pthread_mutex_unlock(&n->lock);
 	}
-	if (le32_get(attr.flags) & flag)
-		return err;
-	return -ENODATA;
+	return le32_get(attr.flags) & flag ? err : -ENODATA;
 }
 
 /* A view may be used by whom its array's directory lets, and a list there says who that is. */
@@ -87,6 +87,9 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 	} else {
 		err = view_acl(m, n, name, &value, &len);
 	}
+	/* ls asks each file for its label unless it hears that labels are not in use. */
+	if (err == -ENODATA && !strcmp(name, "security.selinux"))
+		err = -EOPNOTSUPP;
 	if (err)
 		ops_reply_err(req, err);
 	else
@@ -114,8 +117,12 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	AUTO_FREE char *names = NULL;
 	struct node *n = ops_node(req, id);
 	size_t len = 0;
-	int err = holds_xattrs(n) ? head_listxattr(ops_mount_of(req), n->ino, &names, &len) : 0;
+	int err = holds_xattrs(n) ? may_have(ops_mount_of(req), n, NULL) : -ENODATA;
 
+	if (!err)
+		err = head_listxattr(ops_mount_of(req), n->ino, &names, &len);
+	if (err == -ENODATA)
+		err = 0; /* none */
 	if (!err && fuse_req_ctx(req)->uid != 0)
 		len = without_trusted(names, len);
 	if (err)
