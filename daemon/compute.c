@@ -386,4 +386,4 @@ static const struct handler compute_handlers[] = {
 	{ 0, false, NULL },
 };
 
-const struct module compute_module = { "compute", compute_handlers, NULL, NULL };
+const struct module compute_module = { "compute", compute_handlers, NULL, NULL, NULL };

@@ -103,18 +103,49 @@ static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
 	return true;
 }
 
+static bool meet_locked(struct inval *iv, uint64_t session, struct session *handle)
+{
+	if (map_get(&iv->sessions, session))
+		return true;
+	if (map_put(&iv->sessions, session, handle))
+		return false;
+	iv->ops->ref(handle);
+	return true;
+}
+
+void inval_meet(struct inval *iv, uint64_t session, struct session *handle)
+{
+	pthread_mutex_lock(&iv->lock);
+	meet_locked(iv, session, handle);
+	pthread_mutex_unlock(&iv->lock);
+}
+
+void inval_poke(struct inval *iv, uint64_t session, uint64_t ino, uint64_t wait)
+{
+	struct wire_inval body = { .ino = le64_of(ino),
+				   .generation = le64_of(wait),
+				   .flags = le32_of(WIRE_INVAL_LOCK) };
+
+	pthread_mutex_lock(&iv->lock);
+	struct session *handle = map_get(&iv->sessions, session);
+	uint64_t seq = iv->next_seq++;
+	if (handle)
+		iv->ops->ref(handle);
+	pthread_mutex_unlock(&iv->lock);
+	if (!handle)
+		return;
+	if (iv->ops->push(handle, seq, &body, NULL, 0))
+		log_debug("%s: could not be told of a lock", iv->ops->name(handle));
+	iv->ops->unref(handle);
+}
+
 /* A session that could not be noted would never hear of a change: it is better off without its caches. */
 void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle)
 {
-	bool ok = true;
+	bool ok;
 
 	pthread_mutex_lock(&iv->lock);
-	if (!map_get(&iv->sessions, session)) {
-		ok = map_put(&iv->sessions, session, handle) == 0;
-		if (ok)
-			iv->ops->ref(handle);
-	}
-	ok = ok && holders_add(iv, ino, session);
+	ok = meet_locked(iv, session, handle) && holders_add(iv, ino, session);
 	pthread_mutex_unlock(&iv->lock);
 	if (!ok)
 		iv->ops->cut(handle, "out of memory");

@@ -39,6 +39,11 @@ void inval_forget_told(struct inval *iv, uint64_t ino, bool (*keeps)(void *arg, 
 		       void *arg);
 bool inval_held(struct inval *iv, uint64_t ino, uint64_t session);
 
+/* Tells a session that was met that its wait for a lock on the inode may be over.  Nobody waits for the answer; -errno is lost: it asks again
+ * by itself.  Hold no lock. */
+void inval_meet(struct inval *iv, uint64_t session, struct session *handle);
+void inval_poke(struct inval *iv, uint64_t session, uint64_t ino, uint64_t wait);
+
 /* What one operation changed. */
 struct inval_item {
 	uint64_t ino, generation;

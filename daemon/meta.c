@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "log.h"
+#include "meta_locks.h"
 #include "nodes.h"
 #include "reaper.h"
 #include "server.h"
@@ -50,6 +51,7 @@ static const struct meta_row rows[WIRE_TYPE_END] = {
 	[WIRE_CHUNKDIR] = { META_WRITE, meta_op_chunkdir },
 	[WIRE_APPEND] = { META_WRITE, meta_op_append },
 	[WIRE_OBJECT_PATHS] = { META_FREE, meta_op_object_paths },
+	[WIRE_LOCK] = { META_FREE, meta_op_lock },
 };
 
 /* Durable at once: after a power cut the head must not give an object number again under which a node still has partitions. */
@@ -278,20 +280,35 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 
 /* A writer is quick unless somebody is to be told of what it did.  Slow: what reads long documents or waits for the disk. */
 static const struct handler handlers[] = {
-	{ WIRE_LOOKUP, false, meta_handle },      { WIRE_GETATTR, false, meta_handle },
-	{ WIRE_SETATTR, false, meta_handle },     { WIRE_MAKE, false, meta_handle },
-	{ WIRE_LINK, false, meta_handle },        { WIRE_UNLINK, false, meta_handle },
-	{ WIRE_RMDIR, false, meta_handle },       { WIRE_RENAME, false, meta_handle },
-	{ WIRE_READLINK, false, meta_handle },    { WIRE_READDIR, false, meta_handle },
-	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, false, meta_handle },
-	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, false, meta_handle },
-	{ WIRE_STATFS, false, meta_handle },      { WIRE_OPEN, false, meta_handle },
-	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, false, meta_handle },
-	{ WIRE_METASYNC, true, meta_handle },     { WIRE_FORGET, false, meta_handle },
-	{ WIRE_INLINE_READ, false, meta_handle }, { WIRE_INLINE_WRITE, true, meta_handle },
-	{ WIRE_DEFINE, true, meta_handle },       { WIRE_RESIZE, true, meta_handle },
-	{ WIRE_CHUNKDIR, false, meta_handle },    { WIRE_APPEND, false, meta_handle },
-	{ WIRE_OBJECT_PATHS, true, meta_handle }, { 0 },
+	{ WIRE_LOOKUP, false, meta_handle },
+	{ WIRE_GETATTR, false, meta_handle },
+	{ WIRE_SETATTR, false, meta_handle },
+	{ WIRE_MAKE, false, meta_handle },
+	{ WIRE_LINK, false, meta_handle },
+	{ WIRE_UNLINK, false, meta_handle },
+	{ WIRE_RMDIR, false, meta_handle },
+	{ WIRE_RENAME, false, meta_handle },
+	{ WIRE_READLINK, false, meta_handle },
+	{ WIRE_READDIR, false, meta_handle },
+	{ WIRE_GETXATTR, false, meta_handle },
+	{ WIRE_SETXATTR, false, meta_handle },
+	{ WIRE_LISTXATTR, false, meta_handle },
+	{ WIRE_REMOVEXATTR, false, meta_handle },
+	{ WIRE_STATFS, false, meta_handle },
+	{ WIRE_OPEN, false, meta_handle },
+	{ WIRE_CLOSE, false, meta_handle },
+	{ WIRE_COMMIT, false, meta_handle },
+	{ WIRE_METASYNC, true, meta_handle },
+	{ WIRE_FORGET, false, meta_handle },
+	{ WIRE_INLINE_READ, false, meta_handle },
+	{ WIRE_INLINE_WRITE, true, meta_handle },
+	{ WIRE_DEFINE, true, meta_handle },
+	{ WIRE_RESIZE, true, meta_handle },
+	{ WIRE_CHUNKDIR, false, meta_handle },
+	{ WIRE_APPEND, false, meta_handle },
+	{ WIRE_OBJECT_PATHS, true, meta_handle },
+	{ WIRE_LOCK, true, meta_handle },
+	{ 0 },
 };
 
 void meta_session_gone(struct meta *m, uint64_t session)
@@ -336,10 +353,17 @@ static void meta_session_end(struct daemon *d, struct session *s)
 {
 	if (!d->meta)
 		return;
+	locks_session_end(d->meta, session_number(s), session_pid(s));
 	meta_session_gone(d->meta, session_number(s));
 	pthread_mutex_lock(&d->meta->lock);
 	replies_session_gone_locked(d->meta, session_uuid(s));
 	pthread_mutex_unlock(&d->meta->lock);
+}
+
+static void meta_session_begin(struct daemon *d, struct session *s)
+{
+	if (d->meta)
+		locks_session_begin(d->meta, session_uuid(s), session_number(s));
 }
 
 static void meta_push_acked(struct daemon *d, struct session *s, uint64_t seq)
@@ -348,7 +372,7 @@ static void meta_push_acked(struct daemon *d, struct session *s, uint64_t seq)
 		inval_acked(d->meta->inval, seq, session_number(s));
 }
 
-const struct module meta_module = { "meta", handlers, meta_session_end, meta_push_acked };
+const struct module meta_module = { "meta", handlers, meta_session_end, meta_push_acked, meta_session_begin };
 
 static int sync_round(struct meta *m)
 {
@@ -441,6 +465,8 @@ int meta_open(struct daemon *d, struct meta **ret, struct reason *why)
 		err = meta_open_db(m, path, why);
 	if (!err)
 		err = load(m, why);
+	if (!err && (err = locks_load(m)))
+		reason_set(why, -err, "meta.db: the locks: %s", db_error(m->db));
 	if (!err)
 		err = add_self(m, why);
 	if (!err)
@@ -461,6 +487,7 @@ void meta_close(struct meta *m)
 
 	if (!m)
 		return;
+	locks_free(m);
 	db_close(m->db);
 	inval_free(m->inval);
 	while (map_next(&m->sessions, &pos, &key, &value)) {
@@ -478,13 +505,16 @@ void meta_close(struct meta *m)
 
 int meta_start(struct daemon *d)
 {
-	return d->meta ? reaper_new(d, &d->meta->reaper) : 0;
+	int err = d->meta ? reaper_new(d, &d->meta->reaper) : 0;
+
+	return !err && d->meta ? locks_start(d->meta) : err;
 }
 
 void meta_stop(struct daemon *d)
 {
 	if (!d->meta)
 		return;
+	locks_stop(d->meta);
 	reaper_free(d->meta->reaper);
 	d->meta->reaper = NULL;
 }

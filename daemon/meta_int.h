@@ -69,6 +69,13 @@ enum meta_sql {
 	SQL_ORPHAN_GET,
 	SQL_SCAN_OBJECTS,
 	SQL_SCAN_DIRENTS,
+	SQL_LOCKER_LIST,
+	SQL_LOCKER_ADD,
+	SQL_LOCKER_DEL,
+	SQL_LOCK_LIST,
+	SQL_LOCK_ADD,
+	SQL_LOCK_DEL,
+	SQL_LOCK_DROP,
 	SQL_END
 };
 extern const char *const meta_sql[SQL_END];
@@ -96,6 +103,7 @@ struct meta {
 	struct map opens;           /* ino -> number of sessions that have it open */
 	struct map sessions;        /* number -> struct map: ino -> 1, of what it has open */
 	uint64_t grace_until_ns;    /* monotonic: until then what has no name may still be open; 0: over */
+	struct locks *locks;        /* meta_locks.h */
 	struct inval *inval;
 	struct reaper *reaper; /* set before the server runs, NULL in tests */
 	struct replies replies;
@@ -167,7 +175,7 @@ meta_fn meta_op_lookup, meta_op_getattr, meta_op_setattr, meta_op_make, meta_op_
 	meta_op_rename, meta_op_readlink, meta_op_readdir, meta_op_getxattr, meta_op_setxattr, meta_op_listxattr,
 	meta_op_removexattr, meta_op_statfs, meta_op_open, meta_op_close, meta_op_commit, meta_op_metasync,
 	meta_op_forget, meta_op_inline_read, meta_op_inline_write, meta_op_define, meta_op_resize, meta_op_chunkdir,
-	meta_op_append, meta_op_object_paths;
+	meta_op_append, meta_op_object_paths, meta_op_lock;
 
 /* Runs one message; on success the reply is in op and the caller frees op->reply_payload. */
 int meta_execute(struct meta_op *op);

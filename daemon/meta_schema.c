@@ -30,6 +30,12 @@ static const char schema[] =
 	"CREATE TABLE nodes(id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, address BLOB NOT NULL);"
 	"CREATE TABLE replies(session BLOB NOT NULL, slot INTEGER NOT NULL, once INTEGER NOT NULL, type INTEGER NOT "
 	"NULL, body BLOB NOT NULL, PRIMARY KEY(session, slot)) WITHOUT ROWID;"
+	"CREATE TABLE lockers(tenure INTEGER PRIMARY KEY, session BLOB NOT NULL UNIQUE, boot BLOB NOT NULL);"
+	"CREATE TABLE locks(ino INTEGER NOT NULL, kind INTEGER NOT NULL, tenure INTEGER NOT NULL, owner INTEGER NOT "
+	"NULL,"
+	" start INTEGER NOT NULL, end INTEGER NOT NULL, type INTEGER NOT NULL, pid INTEGER NOT NULL, place INTEGER NOT "
+	"NULL,"
+	" PRIMARY KEY(ino, kind, tenure, owner, start)) WITHOUT ROWID;"
 	"INSERT INTO counters VALUES('id', 2);";
 
 #define INODE_COLUMNS                                                                                                  \
@@ -89,6 +95,14 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_SCAN_OBJECTS] = "SELECT ino, object, mode FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?",
 	[SQL_SCAN_DIRENTS] = "SELECT parent, id, ino, name FROM dirents WHERE (parent, id) > (?, ?) ORDER BY parent, id"
 			     " LIMIT ?",
+	[SQL_LOCKER_LIST] = "SELECT tenure, session, boot FROM lockers",
+	[SQL_LOCKER_ADD] = "INSERT INTO lockers(tenure, session, boot) VALUES(?, ?, ?)",
+	[SQL_LOCKER_DEL] = "DELETE FROM lockers WHERE tenure = ?",
+	[SQL_LOCK_LIST] = "SELECT ino, kind, tenure, owner, start, end, type, pid, place FROM locks",
+	[SQL_LOCK_ADD] = "INSERT OR REPLACE INTO locks(ino, kind, tenure, owner, start, end, type, pid, place)"
+			 " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	[SQL_LOCK_DEL] = "DELETE FROM locks WHERE ino = ? AND kind = ? AND tenure = ? AND owner = ? AND start = ?",
+	[SQL_LOCK_DROP] = "DELETE FROM locks WHERE tenure = ?",
 };
 
 /* The root belongs to whoever runs the head, so that a cluster of one's own needs no root. */

@@ -285,7 +285,7 @@ static const struct handler handlers[] = {
 	{ WIRE_NODES, false, handle_nodes }, { 0 },
 };
 
-const struct module nodes_module = { "nodes", handlers, nodes_session_end, NULL };
+const struct module nodes_module = { "nodes", handlers, nodes_session_end, NULL, NULL };
 
 int nodes_snapshot(struct nodes *n, struct wire_node **ret, size_t *ret_n)
 {

@@ -346,4 +346,4 @@ static int handle_scrub(struct daemon *d, struct request *r, struct reason *why)
 }
 
 static const struct handler handlers[] = { { WIRE_SCRUB, true, handle_scrub }, { 0 } };
-const struct module scrub_module = { "scrub", handlers, NULL, NULL };
+const struct module scrub_module = { "scrub", handlers, NULL, NULL, NULL };

@@ -283,4 +283,4 @@ static const struct handler part_handlers[] = {
 	{ WIRE_PART_SYNC, true, handle_sync },         { 0, false, NULL },
 };
 
-const struct module part_module = { "partitions", part_handlers, end_session, NULL };
+const struct module part_module = { "partitions", part_handlers, end_session, NULL, NULL };

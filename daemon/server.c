@@ -119,7 +119,10 @@ static int wrap_unix(int fd, struct transport **ret)
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	snprintf(name, sizeof(name), "unix pid %ld", (long)peer.pid);
-	return transport_unix_wrap(fd, name, ret);
+	int err = transport_unix_wrap(fd, name, ret);
+	if (!err)
+		(*ret)->peer_pid = peer.pid;
+	return err;
 }
 
 static struct transport *shake_hands(struct arrival *a)

@@ -46,6 +46,8 @@ struct module {
 	void (*session_end)(struct daemon *d, struct session *s); /* may be NULL */
 	void (*push_acked)(struct daemon *d, struct session *s,
 			   uint64_t seq); /* may be NULL: the peer answered a push */
+	void (*session_begin)(struct daemon *d,
+			      struct session *s); /* may be NULL; another of its connections may be faster */
 };
 extern const struct module part_module, compute_module, meta_module, nodes_module, scrub_module;
 /* A request to a slow handler of part_module that is done in a moment. */
@@ -72,6 +74,7 @@ const struct uuid *session_uuid(const struct session *s); /* of its HELLO */
 const char *session_name(const struct session *s);
 enum wire_role session_role(const struct session *s);
 uint32_t session_node_id(const struct session *s);
+int session_pid(const struct session *s); /* of a peer on this machine; else, or when it cannot be told, 0 */
 /* Sends an invalidation on the first of the session's connections that has asked for names; seq comes back in push_acked.  Blocks
  * for two seconds at most.  -ENOTCONN when it could not be sent: the session is to be cut off.  Hold no lock. */
 int session_push(struct session *s, uint64_t seq, const struct wire_inval *inval, const void *name, size_t name_bytes);

@@ -28,6 +28,7 @@ struct session {
 	enum wire_role role;
 	uint32_t node_id;
 	char name[128];
+	int pid; /* of its first connection's peer */
 	atomic_uint refs;
 	LIST_ENTRY(session) link; /* server.lock */
 	TAILQ_HEAD(, conn) conns; /* server.lock; the first that asks for names takes the pushes */

@@ -51,18 +51,26 @@ int session_join(struct conn *c, const struct wire_hello *hello, const void *nam
 	if (!session) {
 		session = new_session(s, hello);
 		first = true;
-		if (session)
+		if (session) {
 			copy_name(session->name, name, name_bytes);
+			session->pid = c->transport->peer_pid;
+		}
 	}
 	if (session) {
 		c->session = session;
 		TAILQ_INSERT_TAIL(&session->conns, c, of_session);
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (session && first)
-		log_info("server: session %llu begins: %s (%s)", (unsigned long long)session->number, session->name,
-			 c->transport->peer);
-	return session ? 0 : -ENOMEM;
+	if (!session)
+		return -ENOMEM;
+	if (!first)
+		return 0;
+	log_info("server: session %llu begins: %s (%s)", (unsigned long long)session->number, session->name,
+		 c->transport->peer);
+	for (const struct module *const *m = server_modules; *m; m++)
+		if ((*m)->session_begin)
+			(*m)->session_begin(s->daemon, session);
+	return 0;
 }
 
 void session_part(struct conn *c)
@@ -122,6 +130,11 @@ enum wire_role session_role(const struct session *session)
 uint32_t session_node_id(const struct session *session)
 {
 	return session->node_id;
+}
+
+int session_pid(const struct session *session)
+{
+	return session->pid;
 }
 
 int session_push(struct session *session, uint64_t seq, const struct wire_inval *inval, const void *name,

@@ -35,6 +35,7 @@ struct transport_ops {
 struct transport {
 	const struct transport_ops *ops;
 	char peer[300];          /* for people: "tcp 10.0.0.2:7522", "unix /store/slabfsd.sock" */
+	int peer_pid;            /* of a process on this machine, where that is known; else 0 */
 	uint64_t sent, received; /* payload and frame bytes, for the metrics; relaxed atomics */
 };
 

@@ -46,6 +46,7 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_DEFINE] = { "DEFINE", BODY(wire_define), BODY(wire_attr), WIRE_TEXT_MAX, 0 },
 	[WIRE_RESIZE] = { "RESIZE", BODY(wire_resize), BODY(wire_attr), 0, 0 },
 	[WIRE_CHUNKDIR] = { "CHUNKDIR", BODY(wire_chunkdir), BODY(wire_attr), 0, 0 },
+	[WIRE_LOCK] = { "LOCK", BODY(wire_lock), BODY(wire_lock_reply), 0, 0 },
 	[WIRE_APPEND] = { "APPEND", BODY(wire_append), BODY(wire_attr), 0, 0 },
 
 	[WIRE_OBJECT_PATHS] = { "OBJECT_PATHS", 0, 0, WIRE_OBJECTS_MAX * 8, WIRE_TEXT_MAX },

@@ -63,7 +63,8 @@ enum wire_type {
 	WIRE_DEFINE,
 	WIRE_RESIZE,
 	WIRE_CHUNKDIR,
-	WIRE_APPEND = 59,
+	WIRE_LOCK,
+	WIRE_APPEND,
 
 	WIRE_OBJECT_PATHS = 60, /* checking: head only */
 
@@ -310,7 +311,13 @@ struct wire_forget { /* the mount no longer caches these: payload n x le64 ino. 
 	struct le32 reserved;
 } __attribute__((packed));
 
-enum { WIRE_INVAL_ATTR = 1, WIRE_INVAL_DATA = 2, WIRE_INVAL_ENTRY = 4, WIRE_INVAL_LAYOUT = 8 };
+enum {
+	WIRE_INVAL_ATTR = 1,
+	WIRE_INVAL_DATA = 2,
+	WIRE_INVAL_ENTRY = 4,
+	WIRE_INVAL_LAYOUT = 8,
+	WIRE_INVAL_LOCK = 16 /* alone: a lock that you wait for may be free now; nobody waits for the answer */
+};
 struct wire_inval { /* head to mount.  ENTRY: payload is the name in the directory `ino` */
 	struct le64 ino;
 	struct le64 generation;
@@ -344,6 +351,36 @@ struct wire_resize { /* shape[0] = rows.  Reply: wire_attr of dir */
 struct wire_chunkdir { /* rmdir (make = 0) or mkdir (1) of an array's c/; the mount has seen it empty.  Reply: wire_attr of dir */
 	struct le64 dir;
 	struct le32 make;
+	struct le32 reserved;
+} __attribute__((packed));
+
+enum { WIRE_LOCK_READ = 1, WIRE_LOCK_WRITE, WIRE_LOCK_NONE };
+enum { WIRE_LOCK_POSIX = 1, WIRE_LOCK_FLOCK };
+enum {                     /* wire_lock.flags, one of them at most */
+       WIRE_LOCK_TEST = 1, /* what is in the way is replied; a type of NONE: nothing */
+       WIRE_LOCK_WAIT =
+	       2, /* a conflict makes `wait` a waiter of the inode until it is forgotten, granted or not renewed */
+       WIRE_LOCK_FORGET = 4, /* `wait` waits no longer */
+       WIRE_LOCK_RENEW = 8,  /* only asks whether `tenure` still stands */
+       WIRE_LOCK_END = 16    /* all locks and waits of the session go: it is being unmounted */
+};
+struct wire_lock { /* locks or (NONE) unlocks a range.  -EAGAIN: a conflict; -EDEADLK; -ESTALE: the session's locks are lost */
+	struct le64 ino;
+	struct le64 owner;      /* the session's name for who locks */
+	struct le64 start, end; /* inclusive; to the end of all files: INT64_MAX */
+	struct le64 tenure;     /* of the session's locks, as last replied; 0: it has none */
+	struct le64 place;      /* where `pid` means something: a machine's run and a pid namespace */
+	struct le64 wait;       /* WAIT, FORGET: the session's number for this wait */
+	struct le32 type, kind;
+	struct le32 pid;
+	struct le32 flags;
+} __attribute__((packed));
+struct wire_lock_reply {
+	struct le64 tenure; /* never the same again once the session's locks were lost */
+	struct le64 start, end;
+	struct le64 place;
+	struct le32 type, kind;
+	struct le32 pid;
 	struct le32 reserved;
 } __attribute__((packed));
 

@@ -2,6 +2,7 @@
  * was opened; all of them can be read while the head is away. */
 #include "client.h"
 #include "errors.h"
+#include "locks.h"
 #include "node.h"
 #include "node_table.h"
 
@@ -179,6 +180,8 @@ static void print_metrics(struct mount *m, FILE *out)
 	pthread_mutex_unlock(&m->table_lock);
 	metric(out, "slabfs_arrays", "gauge", "Arrays that this mount holds open at the head.");
 	fprintf(out, "slabfs_arrays %zu\n", arrays);
+	metric(out, "slabfs_lock_waits", "gauge", "Requests of processes that wait for a lock.");
+	fprintf(out, "slabfs_lock_waits %zu\n", locks_waiting(m));
 	metric(out, "slabfs_uptime_seconds", "gauge", "Time since the mount was made.");
 	fprintf(out, "slabfs_uptime_seconds %.3f\n", (double)(time_real_ns() - m->started_ns) / 1e9);
 }

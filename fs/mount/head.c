@@ -258,6 +258,11 @@ int head_append(struct mount *m, uint64_t ino, uint64_t length, struct wire_attr
 	return head_ask(m, WIRE_APPEND, &body, sizeof(body), NULL, 0, NULL, 0, ret, ret_seq);
 }
 
+int head_lock(struct mount *m, const struct wire_lock *lock, struct wire_lock_reply *ret)
+{
+	return head_ask(m, WIRE_LOCK, lock, sizeof(*lock), NULL, 0, NULL, 0, ret, NULL);
+}
+
 int head_metasync(struct mount *m)
 {
 	return head_ask(m, WIRE_METASYNC, NULL, 0, NULL, 0, NULL, 0, NULL, NULL);

@@ -101,6 +101,8 @@ static bool is_plain_answer(int err)
 	case EISDIR:
 	case ERANGE:
 	case ENAMETOOLONG:
+	case EAGAIN: /* locked by another */
+	case EDEADLK:
 	case EBADF:  /* closed after the head was started anew */
 	case ESTALE: /* removed; whoever still has it open gets to see it */
 		return true;

@@ -2,6 +2,7 @@
 #include "array.h"
 #include "entries.h"
 #include "head_call.h"
+#include "locks.h"
 #include "log.h"
 
 #include <stdlib.h>
@@ -40,8 +41,9 @@ struct inval {
 	pthread_cond_t wake, done;
 	bool stop;
 	struct job *first[QUEUES], **last[QUEUES];
-	struct job *dropping;       /* the job of QUEUE_PAGES that is being done */
-	_Atomic unsigned n_waiting; /* pushes in QUEUE_PAGES that are not answered */
+	struct job *dropping;            /* the job of QUEUE_PAGES that is being done */
+	_Atomic unsigned n_waiting;      /* pushes in QUEUE_PAGES that are not answered */
+	_Atomic unsigned n_jobs[QUEUES]; /* queued or under way */
 	unsigned n_threads;
 	pthread_t threads[QUEUES];
 };
@@ -66,6 +68,7 @@ static uint64_t take_push_locked(struct inval *v, struct job *j)
 
 static void job_run(struct inval *v, struct job *j)
 {
+	enum queue queue = j->queue;
 	uint64_t push_id;
 
 	for (size_t i = 0; i < j->n_nodes && v->kernel.node; i++) {
@@ -84,6 +87,7 @@ static void job_run(struct inval *v, struct job *j)
 		j->waiter->done = true;
 		pthread_cond_broadcast(&v->done);
 	}
+	atomic_fetch_sub(&v->n_jobs[queue], 1);
 	pthread_mutex_unlock(&v->lock);
 	if (push_id)
 		client_push_done(cluster_head(v->m->cluster), push_id);
@@ -208,6 +212,7 @@ static bool job_add(struct inval *v, struct job *j)
 		v->last[queue] = &j->next;
 		if (queue == QUEUE_PAGES && j->push_id)
 			atomic_fetch_add(&v->n_waiting, 1);
+		atomic_fetch_add(&v->n_jobs[queue], 1);
 		pthread_cond_broadcast(&v->wake);
 	}
 	pthread_mutex_unlock(&v->lock);
@@ -374,6 +379,11 @@ void inval_push(struct mount *m, uint64_t id, const struct wire_inval *body, con
 	uint32_t flags = le32_get(body->flags);
 	struct job *j;
 
+	if (flags & WIRE_INVAL_LOCK) {
+		locks_push(m, le64_get(body->generation));
+		client_push_done(cluster_head(m->cluster), id);
+		return;
+	}
 	atomic_fetch_add(&m->inval_seq, 1);
 	if (flags & WIRE_INVAL_ENTRY)
 		push_entry(m, ino, name, name_bytes);
@@ -425,7 +435,8 @@ static void job_add_and_wait(struct inval *v, struct job *j)
 	struct timespec until;
 
 	j->waiter = &w;
-	job_add(v, j);
+	if (!job_add(v, j))
+		return;
 	deadline_in(INVAL_WAIT_MS, &until);
 	pthread_mutex_lock(&v->lock);
 	while (!w.done)
@@ -487,6 +498,18 @@ void inval_published(struct mount *m, uint64_t ino, const struct node *but)
 		job_add(m->inval, j);
 	else
 		job_add_and_wait(m->inval, j);
+}
+
+void inval_drain(struct mount *m)
+{
+	for (enum queue i = 0; i < QUEUES; i++) {
+		struct job *j = atomic_load(&m->inval->n_jobs[i]) ? calloc(1, sizeof(*j)) : NULL;
+		if (!j)
+			continue;
+		j->kind = JOB_NODES;
+		j->queue = i;
+		job_add_and_wait(m->inval, j);
+	}
 }
 
 void inval_entry(struct mount *m, struct node *dir, const char *name)

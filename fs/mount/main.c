@@ -5,6 +5,7 @@
 #include "head.h"
 #include "head_call.h"
 #include "inval.h"
+#include "locks.h"
 #include "log.h"
 #include "mount.h"
 #include "node.h"
@@ -290,8 +291,10 @@ static void on_state(void *arg, bool up, const struct wire_hello_reply *hello)
 	else if (was_lost)
 		log_info("the head is back");
 	inval_all(m);
-	if (up)
+	if (up) {
 		inval_reopen(m);
+		locks_head_back(m);
+	}
 }
 
 static int read_identity(struct program *p, struct reason *why)
@@ -383,6 +386,8 @@ static int prepare(struct program *p, struct reason *why)
 	if (!err)
 		err = inval_new(m, &m->inval);
 	if (!err)
+		err = locks_new(m, &m->locks);
+	if (!err)
 		err = connect_cluster(p, why);
 	if (!err)
 		err = find_root(m, why);
@@ -423,11 +428,13 @@ static void finish(struct program *p)
 	file_settle_all(m);
 	array_each(m, flush_array);
 	handle_close_all(m);
+	locks_stop(m);
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
 	head_state_free(m->head);
 	inval_free(m->inval);
+	locks_free(m);
 	errors_free(m->errors);
 	map_fini(&m->nodes);
 	map_fini(&m->arrays);

@@ -14,9 +14,10 @@
  *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals
  *   head.c     the requests for names; head_call.c sends them
  *   inval.c    what the head says has changed; the kernel's caches follow
+ *   locks.c    locks that processes hold on files
  *   errors.c   .slabfs/errors
  *
- * Locks, in the order in which they are taken: mount.table_lock; node.lock; array.lock; bytes.lock; part.lock; errors.lock.  None is
+ * Locks, in the order in which they are taken: mount.table_lock; node.lock; array.lock; bytes.lock; part.lock; errors.lock; locks.lock.  None is
  * held across a request to a peer or a notification of the kernel, but for part.lock, which orders one partition's writes and
  * seals and is never taken by the receiving side.
  */
@@ -66,6 +67,7 @@ struct mount {
 	struct inval *inval;
 	/* Requests under way during which the kernel may keep pages from being dropped (inval_hold_begin). */
 	_Atomic unsigned n_holding;
+	struct locks *locks;
 
 	_Atomic uint64_t head_lost_ns; /* monotonic; 0: the head answers, or never has */
 	bool through;                  /* passthrough is on: set before the first request */

@@ -13,6 +13,7 @@
 #include "mount.h"
 #include "wire.h"
 
+#include <sys/queue.h>
 #include <sys/stat.h>
 
 struct array;
@@ -44,6 +45,9 @@ struct node {
 	unsigned depth;              /* CHUNKDIR: how many coordinates its path has */
 	char *name;                  /* the last component as last seen, for messages and for RESULT the question */
 	_Atomic uint64_t parent_ino; /* as last seen; name and this change under mount.table_lock */
+
+	LIST_HEAD(, claim) claims; /* locks.c's: who has locked this file here; locks.lock */
+	_Atomic unsigned n_claims;
 
 	pthread_mutex_t lock; /* guards all below */
 	struct wire_attr attr;

@@ -4,6 +4,7 @@
  */
 #include "head.h"
 #include "inval.h"
+#include "locks.h"
 #include "names.h"
 #include "ops_fuse.h"
 
@@ -476,6 +477,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	int err = h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0;
 
 	(void)id;
+	locks_closed(ops_mount_of(req), h, fi->lock_owner);
 	atomic_fetch_add(&h->uses, 1);
 	ops_reply_err(req, err);
 }
@@ -502,6 +504,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse
 static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	(void)id;
+	locks_released(ops_mount_of(req), ops_handle(fi));
 	ops_through_end(req, ops_handle(fi));
 	handle_close(ops_mount_of(req), ops_handle(fi));
 	fuse_reply_err(req, 0);
@@ -539,4 +542,7 @@ const struct fuse_lowlevel_ops ops_table = {
 	.getxattr = ops_getxattr,
 	.listxattr = ops_listxattr,
 	.removexattr = ops_removexattr,
+	.getlk = ops_getlk,
+	.setlk = ops_setlk,
+	.flock = ops_flock,
 };

@@ -65,6 +65,9 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
 void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
 void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
 void ops_removexattr(fuse_req_t req, fuse_ino_t id, const char *name);
+void ops_getlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock);
+void ops_setlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void ops_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op);
 
 /* session.c's answer to the kernel's first request. */
 void ops_init(void *userdata, struct fuse_conn_info *conn);

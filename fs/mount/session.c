@@ -19,7 +19,8 @@ void ops_init(void *userdata, struct fuse_conn_info *conn)
 {
 	static const unsigned wanted[] = { FUSE_CAP_ATOMIC_O_TRUNC,   FUSE_CAP_SPLICE_WRITE,    FUSE_CAP_SPLICE_MOVE,
 					   FUSE_CAP_ASYNC_READ,       FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS,
-					   FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_POSIX_ACL,       FUSE_CAP_DONT_MASK };
+					   FUSE_CAP_READDIRPLUS_AUTO, FUSE_CAP_POSIX_ACL,       FUSE_CAP_DONT_MASK,
+					   FUSE_CAP_POSIX_LOCKS,      FUSE_CAP_FLOCK_LOCKS };
 
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
 		if (conn->capable & wanted[i])

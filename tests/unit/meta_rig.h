@@ -27,6 +27,7 @@ struct rig {
 	struct reason why;
 	uint64_t session; /* that speaks */
 	uint64_t once;    /* of its requests, if not 0 */
+	uint64_t mount;   /* whose session it is: stays when the session is another; 0: does not matter */
 };
 
 static struct {
@@ -145,6 +146,14 @@ static inline void rig_free(struct rig *r)
 	nftw(r->dir, rig_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static inline struct uuid rig_uuid(uint64_t mount)
+{
+	struct uuid u = { 0 };
+
+	memcpy(&u, &mount, sizeof(mount));
+	return u;
+}
+
 /* 0 or -errno; the reply is in r->op (its payload until the next call, in `kept`). */
 static inline int rig_call(struct rig *r, unsigned type, const void *body, const void *payload, size_t len)
 {
@@ -152,7 +161,8 @@ static inline int rig_call(struct rig *r, unsigned type, const void *body, const
 
 	r->why.text[0] = '\0';
 	r->op = (struct meta_op){ .m = r->d.meta,
-				  .peer = { r->session, 1, true, (struct session *)(uintptr_t)r->session, { { 0 } } },
+				  .peer = { r->session, 1, true, (struct session *)(uintptr_t)r->session,
+					    rig_uuid(r->mount) },
 				  .type = type,
 				  .once = r->once,
 				  .body = body,

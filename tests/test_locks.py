@@ -1,0 +1,306 @@
+"""Locks of processes on files, on one mount and between mounts: flock, fcntl and open file description locks."""
+
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import cluster as cl
+import numpy as np
+import pytest
+
+WORKER = pathlib.Path(__file__).with_name("lock_worker.py")
+SH, EX, UN, NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_NB
+AGAIN = -errno.EAGAIN
+
+
+class Worker:
+    """A process of its own; w.setlk(fd, "w", 0, 10) and so on run there."""
+
+    def __init__(self):
+        self.popen = subprocess.Popen([sys.executable, WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      preexec_fn=cl.die_with_parent)
+        self.text = b""
+
+    def start(self, *command):
+        self.popen.stdin.write(json.dumps(command).encode() + b"\n")
+        self.popen.stdin.flush()
+
+    def answer(self, timeout=60.0):
+        deadline = time.monotonic() + timeout * cl.SLOWER
+        while b"\n" not in self.text:
+            ready = select.select([self.popen.stdout], [], [], max(0, deadline - time.monotonic()))[0]
+            assert ready, f"a worker did not answer in {timeout} s"
+            piece = os.read(self.popen.stdout.fileno(), 4096)
+            assert piece, "the worker has died"
+            self.text += piece
+        line, self.text = self.text.split(b"\n", 1)
+        return json.loads(line)
+
+    def __getattr__(self, name):
+        def call(*args):
+            self.start(name, *args)
+            return self.answer()
+        return call
+
+    def opened(self, path, flags=os.O_RDWR | os.O_CREAT):
+        fd = self.open(str(path), flags)
+        assert fd >= 0, os.strerror(-fd)
+        return fd
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
+
+
+def until_waiting(mount, n=1):
+    """n requests of this mount wait for a lock, and the head knows."""
+    cl.until(lambda: mount.metrics()["slabfs_lock_waits", ""] == n, what="a request that waits for a lock")
+
+
+@pytest.fixture
+def workers():
+    made = []
+
+    def make(n):
+        made.extend(Worker() for _ in range(n))
+        return made[-n:]
+
+    yield make
+    for worker in made:
+        worker.kill()
+
+
+@pytest.fixture
+def mounts(cluster3):
+    return cluster3.mounts
+
+
+@pytest.fixture
+def pair(workers, elsewhere):
+    """Two processes on two mounts of the same file: (worker, fd), (worker, fd)."""
+    (elsewhere[0] / "f").write_bytes(b"x" * 1000)
+    return [(w, w.opened(where / "f")) for w, where in zip(workers(2), elsewhere)]
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["one mount", "two mounts"])
+@pytest.mark.parametrize("ofd", [False, True], ids=["process", "description"])
+def test_conflicts(workers, elsewhere, here, ofd):
+    a, b = workers(2)
+    fa, fb = a.opened(elsewhere[0] / "f"), b.opened(elsewhere[0 if here else 1] / "f")
+    assert a.setlk(fa, "r", 0, 100, False, ofd) == 0
+    assert b.setlk(fb, "r", 50, 100, False, ofd) == 0
+    assert a.setlk(fa, "w", 0, 100, False, ofd) == AGAIN
+    assert a.setlk(fa, "w", 0, 50, False, ofd) == 0
+    pid = -1 if ofd else a.popen.pid
+    assert b.getlk(fb, "r", 0, 0, ofd) == ["w", 0, 50, pid]
+    assert b.getlk(fb, "r", 50, 0, ofd)[0] == "u"
+    assert b.getlk(fb, "w", 60, 10, ofd) == ["r", 50, 50, pid]
+    assert b.setlk(fb, "u", 0, 0, False, ofd) == 0
+    assert a.setlk(fa, "w", 0, 0, False, ofd) == 0, "a lock of one's own is no conflict"
+    assert b.setlk(fb, "r", 1 << 40, 1, False, ofd) == AGAIN, "to the end of all files"
+    assert a.setlk(fa, "r", 0, 0, False, ofd) == 0, "a downgrade"
+    assert b.setlk(fb, "r", 0, 0, False, ofd) == 0
+    assert a.close(fa) is None
+    cl.until(lambda: b.setlk(fb, "w", 0, 0, False, ofd) == 0)
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["one mount", "two mounts"])
+def test_flock(workers, elsewhere, here):
+    a, b = workers(2)
+    fa, fb = a.opened(elsewhere[0] / "f"), b.opened(elsewhere[0 if here else 1] / "f")
+    assert a.flock(fa, SH) == 0 and b.flock(fb, SH | NB) == 0
+    assert a.flock(fa, EX | NB) == AGAIN
+    assert b.flock(fb, EX | NB) == 0, "a refused change gives up the old lock, as on every Linux file system"
+    assert a.flock(fa, SH | NB) == AGAIN
+    assert a.setlk(fa, "w") == 0, "the two kinds do not meet"
+    other = b.dup(fb)
+    b.close(fb)
+    assert a.flock(fa, SH | NB) == AGAIN, "it is the description's, not the descriptor's"
+    b.close(other)
+    cl.until(lambda: a.flock(fa, EX | NB) == 0)
+    assert a.flock(fa, UN) == 0
+
+
+def test_a_child_keeps_flock_but_not_fcntl(pair):
+    (a, fa), (b, fb) = pair
+    assert a.setlk(fa, "w", 0, 10) == 0 and a.flock(fa, EX) == 0
+    pid = a.child(fa)
+    a.close(fa)
+    assert b.setlk(fb, "w", 0, 10) == 0
+    assert b.flock(fb, EX | NB) == AGAIN
+    a.reap(pid)
+    cl.until(lambda: b.flock(fb, EX | NB) == 0)
+
+
+def test_any_close_ends_the_locks_of_a_process(workers, elsewhere):
+    a, b = workers(2)
+    first, second, mine = a.opened(elsewhere[0] / "f"), a.opened(elsewhere[0] / "f"), b.opened(elsewhere[1] / "f")
+    assert a.setlk(first, "w", 0, 10) == 0 and a.setlk(first, "w", 100, 10, False, True) == 0
+    a.close(second)
+    assert b.setlk(mine, "w", 0, 10) == 0, "POSIX"
+    assert b.setlk(mine, "w", 100, 10) == AGAIN, "that of the description stays"
+    second = a.dup(first)
+    a.close(first)
+    assert b.setlk(mine, "w", 100, 10) == AGAIN
+    a.close(second)
+    cl.until(lambda: b.setlk(mine, "w", 100, 10) == 0)
+
+
+@pytest.mark.parametrize("ofd", [False, True], ids=["process", "description"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_against_the_kernels_locks(workers, elsewhere, tmp, seed, ofd):
+    """Each process does the same to a file of the tree and to one of a local file system; the answers must be the same."""
+    rng = random.Random(seed)
+    many = [(w, w.opened(elsewhere[i % 3] / "f"), w.opened(tmp / "shadow")) for i, w in enumerate(workers(4))]
+    for step in range(250):
+        w, ours, theirs = rng.choice(many)
+        start, length, kind = rng.randrange(60), rng.choice([0, 1, 5, rng.randrange(1, 40)]), rng.choice("rwwuu")
+        if rng.random() < 0.7:
+            assert w.setlk(ours, kind, start, length, False, ofd) == w.setlk(theirs, kind, start, length, False, ofd), step
+        kind, at = rng.choice("rw"), rng.randrange(100)
+        got, want = w.getlk(ours, kind, at, 1, ofd), w.getlk(theirs, kind, at, 1, ofd)
+        if want[0] == "w":
+            assert got[:3] == want[:3] and (ofd or got[3] == want[3]), step
+        else:
+            assert got[0] == want[0], step
+
+
+@pytest.mark.parametrize("how", ["unlock", "close", "kill"])
+@pytest.mark.parametrize("here", [True, False], ids=["one mount", "two mounts"])
+def test_a_waiter_is_woken(workers, elsewhere, mounts, here, how):
+    a, b, c = workers(3)
+    fa, fb, fc = a.opened(elsewhere[0] / "f"), b.opened(elsewhere[0 if here else 1] / "f"), c.opened(elsewhere[2] / "f")
+    assert a.setlk(fa, "w", 0, 100) == 0 and a.flock(fa, EX) == 0
+    b.start("setlk", fb, "r", 50, 10, True)
+    c.start("flock", fc, SH)
+    until_waiting(mounts[0 if here else 1])
+    until_waiting(mounts[2])
+    if how == "unlock":
+        assert a.setlk(fa, "u", 50, 20) == 0 and a.flock(fa, UN) == 0
+    elif how == "close":
+        a.close(fa)
+    else:
+        a.kill()
+    assert b.answer() == 0 and c.answer() == 0
+
+
+def test_many_wait_for_one_lock(workers, elsewhere):
+    many = [(w, w.opened(elsewhere[i % 3] / "f")) for i, w in enumerate(workers(6))]
+    for i, (w, fd) in enumerate(many):
+        w.start("add", fd, 20, i % 2 == 1)
+    assert [w.answer() for w, _ in many] == [20] * 6
+    assert int((elsewhere[0] / "f").read_bytes()) == 120
+
+
+@pytest.mark.parametrize("kind", ["setlk", "flock"])
+def test_a_signal_interrupts_a_waiter(pair, mounts, kind):
+    (a, fa), (b, fb) = pair
+    assert a.setlk(fa, "w") == 0 and a.flock(fa, EX) == 0
+    b.start(*(("setlk", fb, "w", 0, 0, True) if kind == "setlk" else ("flock", fb, EX)))
+    until_waiting(mounts[1])
+    b.popen.send_signal(signal.SIGUSR1)
+    assert b.answer() == -errno.EINTR
+    assert a.setlk(fa, "u") == 0 and a.flock(fa, UN) == 0
+    assert a.setlk(fa, "w") == 0 and a.flock(fa, EX | NB) == 0, "the interrupted one has left nothing behind"
+
+
+def test_a_waiter_that_is_killed_leaves_nothing(pair, mounts):
+    (a, fa), (b, fb) = pair
+    assert a.setlk(fa, "w") == 0
+    b.start("setlk", fb, "w", 0, 0, True)
+    until_waiting(mounts[1])
+    b.kill()
+    assert a.setlk(fa, "u") == 0 and a.setlk(fa, "w") == 0
+
+
+def test_deadlock(workers, elsewhere, mounts):
+    three = [(w, w.opened(where / "f")) for w, where in zip(workers(3), elsewhere)]
+    for i, (w, fd) in enumerate(three):
+        assert w.setlk(fd, "w", i, 1) == 0
+    for i, (w, fd) in enumerate(three[:2]):
+        w.start("setlk", fd, "w", i + 1, 1, True)
+        until_waiting(mounts[i])
+    (a, _), (b, _), (c, fc) = three
+    assert c.setlk(fc, "w", 0, 1, True) == -errno.EDEADLK
+    assert c.setlk(fc, "u", 2, 1) == 0
+    assert b.answer() == 0
+    b.setlk(three[1][1], "u", 1, 1)
+    assert a.answer() == 0
+
+
+def test_a_thousand_locks_of_one_owner(pair):
+    (a, fa), (b, fb) = pair
+    for i in range(1000):
+        assert a.setlk(fa, "w", 2 * i, 1) == 0
+    assert b.getlk(fb, "r", 998, 1)[:3] == ["w", 998, 1]
+    assert b.setlk(fb, "w", 999, 1) == 0
+    assert b.setlk(fb, "w", 1998, 0) == AGAIN
+    assert a.setlk(fa, "u") == 0
+    assert b.setlk(fb, "w", 0, 0) == 0
+
+
+def test_lockf_over_the_whole_file(spot, pair):
+    (a, fa), _ = pair
+    assert a.setlk(fa, "w", 10, 10) == 0
+    with open(spot / "f", "r+b") as f:
+        with cl.expect_errno(errno.EAGAIN, errno.EACCES):
+            fcntl.lockf(f, EX | NB)
+        fcntl.lockf(f, EX | NB, 10, 0)
+        fcntl.lockf(f, UN)
+
+
+def test_kinds_of_files(workers, elsewhere):
+    spot = elsewhere[0]
+    np.save(spot / "data.npy", np.arange(1000))
+    a, b = workers(2)
+    for name in ["data", "data.npy", "zarr.json", "c/0"]:
+        fa, fb = a.opened(spot / name, os.O_RDWR), b.opened(elsewhere[1] / name, os.O_RDWR)
+        assert a.setlk(fa, "w", 0, 10) == 0 and b.setlk(fb, "w", 5, 10) == AGAIN, name
+        assert a.flock(fa, EX) == 0 and b.flock(fb, EX | NB) == AGAIN, name
+        a.close(fa)
+        cl.until(lambda: b.setlk(fb, "w", 5, 10) == 0 and b.flock(fb, EX | NB) == 0)
+        b.close(fb)
+
+
+def test_directories_on_one_mount(workers, spot):
+    a, b = workers(2)
+    fa, fb = a.opened(spot, os.O_RDONLY), b.opened(spot, os.O_RDONLY)
+    assert a.flock(fa, EX) == 0 and b.flock(fb, EX | NB) == AGAIN
+    a.close(fa)
+    cl.until(lambda: b.flock(fb, EX | NB) == 0)
+
+
+def test_a_file_without_a_name(pair, elsewhere):
+    (a, fa), (b, fb) = pair
+    assert a.setlk(fa, "w", 0, 10) == 0
+    os.unlink(elsewhere[2] / "f")
+    assert b.setlk(fb, "w", 0, 10) == AGAIN
+    assert a.setlk(fa, "u", 0, 10) == 0 and b.setlk(fb, "w", 0, 10) == 0
+    (elsewhere[2] / "f").write_bytes(b"another")
+    other = a.opened(elsewhere[0] / "f")
+    assert a.setlk(other, "w", 0, 10) == 0
+
+
+@pytest.mark.parametrize("name", ["f", "data"])
+def test_what_was_written_under_a_lock_is_seen_under_the_next(workers, elsewhere, name):
+    spot = elsewhere[0]
+    np.save(spot / "data.npy", np.zeros(2, np.int64))
+    (spot / "f").write_bytes(bytes(16))
+    a, b = ((w, w.opened(where / name, os.O_RDWR)) for w, where in zip(workers(2), elsewhere))
+    for i in range(20):
+        (w, fd), (r, fr) = (a, b) if i % 2 else (b, a)
+        assert w.setlk(fd, "w", 0, 0, True) == 0
+        assert w.pwrite(fd, f"{i:8d}", 0) == 8
+        r.start("setlk", fr, "r", 0, 0, True)
+        assert w.setlk(fd, "u") == 0
+        assert r.answer() == 0
+        assert r.pread(fr, 8, 0) == f"{i:8d}"
+        assert r.setlk(fr, "u") == 0
