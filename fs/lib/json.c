@@ -9,6 +9,7 @@
 
 #define JSON_DEPTH_MAX 32
 #define JSON_BYTES_MAX (16 << 20)
+#define PARSES_MAX 8 /* before a text that fails in a new way each time is taken for a lack of memory */
 
 /* `struct json` has no definition: a pointer to one is a json-c node.  json-c holds JSON's null as NULL, which here means
  * "missing"; so null is the address of null_node. */
@@ -102,18 +103,13 @@ static struct json_object *parse_all(struct json_tokener *tok, const char *text,
 	return root;
 }
 
-int json_parse(const char *text, size_t len, struct json **ret, struct reason *why)
+static int parse_once(const char *text, size_t len, struct json **ret, struct reason *why)
 {
-	struct json_tokener *tok;
+	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH_MAX);
 	struct json_object *root;
 	enum json_tokener_error err;
 	size_t end;
 
-	if (len > JSON_BYTES_MAX)
-		return reason_set(why, EFBIG, "json: %zu bytes, of which slabfs reads at most %d", len, JSON_BYTES_MAX);
-	if (check_tokens(text, len, why) < 0)
-		return -EINVAL;
-	tok = json_tokener_new_ex(JSON_DEPTH_MAX);
 	if (!tok)
 		return reason_set(why, ENOMEM, "json: out of memory");
 	json_tokener_set_flags(tok,
@@ -131,6 +127,26 @@ int json_parse(const char *text, size_t len, struct json **ret, struct reason *w
 	}
 	*ret = (struct json *)(uintptr_t)wrap(root);
 	return 0;
+}
+
+/* json-c takes an allocation that fails for a fault of the text, so a text is at fault only when it fails twice in the same way. */
+int json_parse(const char *text, size_t len, struct json **ret, struct reason *why)
+{
+	struct reason first, again;
+	int err;
+
+	if (len > JSON_BYTES_MAX)
+		return reason_set(why, EFBIG, "json: %zu bytes, of which slabfs reads at most %d", len, JSON_BYTES_MAX);
+	if (check_tokens(text, len, why) < 0)
+		return -EINVAL;
+	err = parse_once(text, len, ret, &first);
+	for (int i = 0; i < PARSES_MAX && err == -EINVAL; i++) {
+		err = parse_once(text, len, ret, &again);
+		if (err == -EINVAL && !strcmp(first.text, again.text))
+			return reason_set(why, EINVAL, "%s", again.text);
+		first = again;
+	}
+	return err ? reason_set(why, ENOMEM, "json: out of memory") : 0;
 }
 
 void json_free(struct json *root)

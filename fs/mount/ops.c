@@ -416,7 +416,7 @@ static void reply_read(fuse_req_t req, struct read_out *out)
 		fuse_reply_buf(req, out->buf, out->len);
 		return;
 	}
-	vec.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	vec.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
 	vec.buf[0].fd = out->fd;
 	vec.buf[0].pos = (off_t)out->fd_offset;
 	fuse_reply_data(req, &vec, FUSE_BUF_SPLICE_MOVE);
