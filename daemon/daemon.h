@@ -17,6 +17,7 @@ struct daemon {
 	struct uuid incarnation; /* random at each start */
 	char address[300];       /* HOST:PORT at which others reach us, port resolved */
 	uint64_t started_ns;     /* monotonic */
+	bool accept_copy;        /* of the store: the administrator says so */
 	uint64_t grace_ns;       /* after a start, for mounts to tell the head what they have open */
 	/* Slow requests.  Three pools, so that neither long reductions nor slow disks hold up names. */
 	struct pool *workers;      /* of partitions, and of the daemon itself */

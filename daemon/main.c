@@ -26,24 +26,26 @@
 #define WORKERS_QUEUE 1024
 #define LOG_NAME "slabfsd.log"
 #define REGISTER_MS 30000
+#define ASK_HEAD_MS 1000 /* for the head to refuse an older copy of the store, before anything of it is served */
 #define GRACE_S 30
 #define GRACE_MAX_S 3600
 
 enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 
 struct options {
-	bool daemonize, debug;
+	bool daemonize, debug, accept_copy;
 	uint64_t grace_s;
 	const char *log, *store;
 };
 
 static const char usage[] =
-	"usage: slabfsd [--daemonize] [--debug] [--grace SECONDS] [--log FILE] STORE\n"
+	"usage: slabfsd [--daemonize] [--debug] [--grace SECONDS] [--accept-copy] [--log FILE] STORE\n"
 	"Serves the slabfs store STORE (made by mkfs.slabfs) until SIGTERM or SIGINT.\n"
 	"  --daemonize   return once it is ready, and go on in the background\n"
 	"  --debug       log more\n"
 	"  --grace SECONDS\n"
 	"                how long after its start the head spares what was removed while it was open (30)\n"
+	"  --accept-copy serve the store although it is an older copy of itself: what was written since is lost\n"
 	"  --log FILE    log there (default: stderr; with --daemonize STORE/" LOG_NAME ")\n"
 	"  --help, --version\n";
 
@@ -57,13 +59,10 @@ static int bad_usage(const char *what)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "daemonize", no_argument, NULL, 'd' },
-		{ "debug", no_argument, NULL, 'v' },
-		{ "log", required_argument, NULL, 'l' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ "grace", required_argument, NULL, 'g' },
-		{ NULL, 0, NULL, 0 },
+		{ "daemonize", no_argument, NULL, 'd' },   { "debug", no_argument, NULL, 'v' },
+		{ "log", required_argument, NULL, 'l' },   { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },     { "grace", required_argument, NULL, 'g' },
+		{ "accept-copy", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -82,6 +81,9 @@ static int parse_options(int argc, char **argv, struct options *o)
 		case 'g':
 			if (parse_u64(optarg, GRACE_MAX_S, &o->grace_s) < 0)
 				return bad_usage("--grace takes a number of seconds up to 3600");
+			break;
+		case 'a':
+			o->accept_copy = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -220,27 +222,39 @@ static void announce(const struct daemon *d)
 	notify_ready();
 }
 
-/* Waits until the head knows this node or a signal asks to stop: true when ready. */
-static bool wait_registered(struct daemon *d, const sigset_t *signals)
+/* Waits until the head knows this node (0), refuses it for good (-ESTALE) or a signal asks to stop (-EINTR). */
+static int wait_registered(struct daemon *d, const sigset_t *signals, struct reason *why)
 {
 	uint64_t since = time_mono_ns();
 	bool logged = false;
-	struct reason why;
 
 	for (;;) {
 		struct timespec none = { 0, 0 };
-		if (nodes_wait_registered(d->nodes, 200, &why) == 0)
-			return true;
+		int err = nodes_wait_registered(d->nodes, 200, why);
+		if (!err || err == -ESTALE)
+			return err;
 		if (sigtimedwait(signals, NULL, &none) > 0)
-			return false;
+			return -EINTR;
 		if (!logged && time_mono_ns() - since > REGISTER_MS * UINT64_C(1000000)) {
 			log_warn("daemon: not registered with the head at %s after %d s (%s); goes on trying",
-				 d->sb.head, REGISTER_MS / 1000, why.text);
+				 d->sb.head, REGISTER_MS / 1000, why->text);
 			logged = true;
 		}
 	}
 }
 
+/* Until a signal asks to stop, or another node has taken this one's place at the head. */
+static int wait_end(struct daemon *d, const sigset_t *signals, struct reason *why)
+{
+	struct timespec second = { 1, 0 };
+
+	while (sigtimedwait(signals, NULL, &second) < 0)
+		if (nodes_wait_registered(d->nodes, 0, why) == -ESTALE)
+			return -ESTALE;
+	return 0;
+}
+
+/* A store that the head would refuse serves nobody; one whose head is away does not wait for it. */
 static int start(struct daemon *d, struct reason *why)
 {
 	int err = d->meta ? meta_start(d) : 0;
@@ -248,22 +262,28 @@ static int start(struct daemon *d, struct reason *why)
 	if (!err)
 		err = scrub_new(d, &d->scrub);
 	if (!err)
-		err = server_start(d->server);
-	if (!err)
 		err = nodes_start(d->nodes);
+	if (!err && nodes_wait_registered(d->nodes, ASK_HEAD_MS, why) == -ESTALE)
+		return -ESTALE;
+	if (!err)
+		err = server_start(d->server);
 	return err ? reason_set(why, -err, "cannot start: %s", strerror(-err)) : 0;
 }
 
 static int serve(struct daemon *d, const sigset_t *signals, struct reason *why)
 {
-	int signal_number, err = start(d, why);
+	int err = start(d, why);
 
-	if (!err && wait_registered(d, signals)) {
+	if (!err)
+		err = wait_registered(d, signals, why);
+	if (!err) {
 		announce(d);
 		notify_parent(0);
 		log_info("daemon: node %u ready on %s", d->sb.node_id, d->address);
-		sigwait(signals, &signal_number);
+		err = wait_end(d, signals, why);
 	}
+	if (err == -EINTR)
+		err = 0;
 	log_info("daemon: stopping");
 	notify_stopping();
 	server_stop(d->server);
@@ -325,6 +345,7 @@ int main(int argc, char **argv)
 		return EXIT_FAIL;
 	}
 	o.store = d.store_path = store;
+	d.accept_copy = o.accept_copy;
 	d.grace_ns = o.grace_s * UINT64_C(1000000000);
 	prepare_process(&signals);
 	if (choose_log(&o) < 0)

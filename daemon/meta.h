@@ -23,6 +23,9 @@ void meta_stop(struct daemon *d);
 
 /* The nodes' table: rows survive restarts. */
 int meta_node_add(struct meta *m, const struct uuid *node, const char *address, uint32_t *ret_id, struct reason *why);
+/* The last start of the node that was answered (all zero: none), and durably another. */
+int meta_node_run(struct meta *m, uint32_t id, struct uuid *ret);
+int meta_node_set_run(struct meta *m, uint32_t id, const struct uuid *run);
 int meta_node_address(struct meta *m, uint32_t id, const struct uuid *node, const char *address, struct reason *why);
 int meta_nodes(struct meta *m, struct wire_node **ret, size_t *ret_n); /* id, uuid, address; malloc'ed */
 

@@ -99,3 +99,29 @@ int meta_node_address(struct meta *m, uint32_t id, const struct uuid *node, cons
 	}
 	return err ? err : reason_set(why, ENOENT, "node %u is not in the cluster's table", id);
 }
+
+int meta_node_run(struct meta *m, uint32_t id, struct uuid *ret)
+{
+	size_t len = 0;
+	int rc;
+
+	pthread_mutex_lock(&m->lock);
+	rc = db_run(m->db, SQL_NODE_RUN_GET, db_int(id));
+	if (rc == 1) {
+		const void *blob = db_blob(m->db, SQL_NODE_RUN_GET, 0, &len);
+		*ret = (struct uuid){ { 0 } };
+		memcpy(ret, blob, MIN(len, sizeof(*ret)));
+	}
+	db_done(m->db);
+	pthread_mutex_unlock(&m->lock);
+	return rc == 1 ? 0 : rc ? rc : -ENOENT;
+}
+
+int meta_node_set_run(struct meta *m, uint32_t id, const struct uuid *run)
+{
+	int err = meta_begin(m);
+
+	if (!err)
+		err = meta_end(m, db_run(m->db, SQL_NODE_RUN_SET, db_bytes(run, sizeof(*run)), db_int(id)));
+	return err ? err : meta_sync(m);
+}

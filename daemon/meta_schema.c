@@ -27,7 +27,8 @@ static const char schema[] =
 	"CREATE TABLE arrays(ino INTEGER PRIMARY KEY, chunk_bytes INTEGER NOT NULL, doc BLOB NOT NULL, npy BLOB NOT "
 	"NULL);"
 	"CREATE TABLE orphans(object INTEGER PRIMARY KEY, layout INTEGER NOT NULL, epoch INTEGER NOT NULL);"
-	"CREATE TABLE nodes(id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, address BLOB NOT NULL);"
+	"CREATE TABLE nodes(id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, address BLOB NOT NULL,"
+	" run BLOB NOT NULL DEFAULT x'');"
 	"CREATE TABLE replies(session BLOB NOT NULL, slot INTEGER NOT NULL, once INTEGER NOT NULL, type INTEGER NOT "
 	"NULL, body BLOB NOT NULL, PRIMARY KEY(session, slot)) WITHOUT ROWID;"
 	"CREATE TABLE lockers(tenure INTEGER PRIMARY KEY, session BLOB NOT NULL UNIQUE, boot BLOB NOT NULL);"
@@ -86,6 +87,8 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_ORPHAN_DEL] = "DELETE FROM orphans WHERE object = ?",
 	[SQL_NODE_LIST] = "SELECT id, uuid, address FROM nodes ORDER BY id",
 	[SQL_NODE_ADD] = "INSERT INTO nodes(id, uuid, address) VALUES(?, ?, ?)",
+	[SQL_NODE_RUN_GET] = "SELECT run FROM nodes WHERE id = ?",
+	[SQL_NODE_RUN_SET] = "UPDATE nodes SET run = ? WHERE id = ?",
 	[SQL_NODE_ADDRESS] = "UPDATE nodes SET address = ? WHERE id = ?",
 	[SQL_REPLY_GET] = "SELECT once, type, body FROM replies WHERE session = ? AND slot = ?",
 	[SQL_REPLY_SET] = "INSERT OR REPLACE INTO replies(session, slot, once, type, body) VALUES(?, ?, ?, ?, ?)",

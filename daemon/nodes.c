@@ -100,15 +100,17 @@ static int load_nodes(struct nodes *n)
 	return err;
 }
 
-static int take_address(const struct request *r, char ret[300], struct reason *why)
+/* What is left of the payload. */
+static int take_address(const struct request *r, size_t from, char ret[300], struct reason *why)
 {
 	char host[256];
 	uint16_t port;
+	size_t len = r->payload_bytes - from;
 
-	if (r->payload_bytes == 0 || r->payload_bytes >= 300 || memchr(r->payload, '\0', r->payload_bytes))
+	if (r->payload_bytes <= from || len >= 300 || memchr(r->payload + from, '\0', len))
 		return reason_set(why, EINVAL, "the address has no sensible length");
-	memcpy(ret, r->payload, r->payload_bytes);
-	ret[r->payload_bytes] = '\0';
+	memcpy(ret, r->payload + from, len);
+	ret[len] = '\0';
 	if (address_split(ret, SLAB_DEFAULT_PORT, host, &port) < 0)
 		return reason_set(why, EINVAL, "'%.100s' is not HOST:PORT", ret);
 	return 0;
@@ -130,7 +132,7 @@ static int handle_join(struct daemon *d, struct request *r, struct reason *why)
 	int err = check_head(d, why);
 
 	if (!err)
-		err = take_address(r, address, why);
+		err = take_address(r, 0, address, why);
 	if (!err)
 		err = meta_node_add(d->meta, &body->node, address, &id, why);
 	if (err)
@@ -174,34 +176,89 @@ static int register_locked(struct nodes *n, struct request *r, const struct wire
 	return 0;
 }
 
-static int handle_register(struct daemon *d, struct request *r, struct reason *why)
+/* A store that was put back from a copy would serve what has been overwritten since. */
+static int check_lineage(struct daemon *d, const struct request *r, struct reason *why)
 {
-	const struct wire_beat *b = r->body;
-	uint32_t id = le32_get(b->node_id);
-	struct reason refused = { "" };
-	bool again = false;
-	char address[300];
-	int err = check_head(d, why);
+	static const struct uuid none;
+	const struct wire_register *body = r->body;
+	uint32_t id = le32_get(body->beat.node_id), n = le32_get(body->n_known);
+	struct uuid last, known;
+	int err = meta_node_run(d->meta, id, &last);
 
+	if (err == -ENOENT)
+		return reason_set(why, ENOENT, "node %u is not in the cluster's table", id);
+	if (err || uuid_equal(&last, &none) || uuid_equal(&last, &body->run) ||
+	    (le32_get(body->flags) & WIRE_REGISTER_ANYWAY))
+		return err;
+	for (uint32_t i = 0; i < n; i++) {
+		memcpy(&known, r->payload + i * sizeof(known), sizeof(known));
+		if (uuid_equal(&known, &last))
+			return 0;
+	}
+	return reason_set(why, ESTALE,
+			  "the store of node %u is an older copy of itself: it does not know of its last start; "
+			  "slabfsd --accept-copy takes it as it is",
+			  id);
+}
+
+static void log_refused(struct nodes *n, const struct request *r, uint32_t id, const struct reason *refused)
+{
+	bool again = false;
+
+	pthread_mutex_lock(&n->lock);
+	if (id <= SLAB_NODES_MAX) {
+		again = n->entries[id].refused == session_number(r->session);
+		n->entries[id].refused = session_number(r->session);
+	}
+	pthread_mutex_unlock(&n->lock);
+	if (!again)
+		log_warn("%s: registration refused: %s", session_name(r->session), refused->text);
+}
+
+static int register_node(struct daemon *d, struct request *r, const char *address, struct reason *why)
+{
+	const struct wire_register *body = r->body;
+	const struct wire_beat *b = &body->beat;
+	uint32_t id = le32_get(b->node_id);
+	struct uuid last;
+	int err;
+
+	pthread_mutex_lock(&d->nodes->lock);
+	err = check_node_locked(d->nodes, id, &b->node, why);
+	pthread_mutex_unlock(&d->nodes->lock);
 	if (!err)
-		err = take_address(r, address, why);
+		err = check_lineage(d, r, why);
 	if (err)
 		return err;
 	pthread_mutex_lock(&d->nodes->lock);
-	err = register_locked(d->nodes, r, b, address, &refused);
-	if (err && id <= SLAB_NODES_MAX) {
-		again = d->nodes->entries[id].refused == session_number(r->session);
-		d->nodes->entries[id].refused = session_number(r->session);
-	}
+	err = register_locked(d->nodes, r, b, address, why);
 	pthread_mutex_unlock(&d->nodes->lock);
-	if (err) {
-		if (!again)
-			log_warn("%s: registration refused: %s", session_name(r->session), refused.text);
-		return reason_set(why, -err, "%s", refused.text);
-	}
-	err = meta_node_address(d->meta, id, &b->node, address, why);
+	if (!err)
+		err = meta_node_address(d->meta, id, &b->node, address, why);
+	if (!err && meta_node_run(d->meta, id, &last) == 0 && !uuid_equal(&last, &body->run))
+		err = meta_node_set_run(d->meta, id, &body->run);
+	return err;
+}
+
+static int handle_register(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_register *body = r->body;
+	uint32_t id = le32_get(body->beat.node_id), n = le32_get(body->n_known);
+	struct reason refused = { "" };
+	char address[300];
+	int err = check_head(d, why);
+
+	if (!err && n > WIRE_KNOWN_MAX)
+		err = reason_set(why, EINVAL, "more than %d earlier starts", WIRE_KNOWN_MAX);
+	if (!err)
+		err = take_address(r, n * sizeof(struct uuid), address, why);
 	if (err)
 		return err;
+	err = register_node(d, r, address, &refused);
+	if (err) {
+		log_refused(d->nodes, r, id, &refused);
+		return reason_set(why, -err, "%s", refused.text[0] ? refused.text : strerror(-err));
+	}
 	log_info("node %u (%s) is up", id, address);
 	request_reply(r, NULL, NULL, 0);
 	return 0;
@@ -383,9 +440,13 @@ int nodes_new(struct daemon *d, struct nodes **ret, struct reason *why)
 		entry_set_state(&n->entries[d->sb.node_id], WIRE_NODE_UP);
 	}
 	err = n->is_head ? load_nodes(n) : nodes_new_client(n);
+	if (err)
+		reason_set(why, -err, "the table of nodes: %s", strerror(-err));
+	else if (!n->is_head)
+		err = lineage_begin(d->store_fd, &d->incarnation, &n->lineage, why);
 	if (err) {
 		nodes_free(n);
-		return reason_set(why, -err, "the table of nodes: %s", strerror(-err));
+		return err;
 	}
 	*ret = n;
 	return 0;

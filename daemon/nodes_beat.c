@@ -24,20 +24,29 @@ void nodes_own_beat(struct daemon *d, struct wire_beat *ret)
 
 static int say(struct nodes *n, unsigned type, struct reason *why)
 {
-	struct wire_beat b;
-	struct call call = { .type = type, .body = &b, .body_bytes = sizeof(b), .timeout_ms = NODES_DOWN_MS / 2 };
+	struct wire_register body = { .run = n->d->incarnation,
+				      .n_known = le32_of((uint32_t)n->lineage.n),
+				      .flags = le32_of(n->d->accept_copy ? WIRE_REGISTER_ANYWAY : 0) };
+	struct call call = { .type = type, .timeout_ms = NODES_DOWN_MS / 2 };
 	int err;
 
-	nodes_own_beat(n->d, &b);
+	nodes_own_beat(n->d, &body.beat);
 	if (type == WIRE_REGISTER) {
-		call.payload[0] = n->d->address;
-		call.payload_bytes[0] = strlen(n->d->address);
+		call.body = &body;
+		call.body_bytes = sizeof(body);
+		call.payload[0] = n->lineage.known;
+		call.payload_bytes[0] = n->lineage.n * sizeof(n->lineage.known[0]);
+		call.payload[1] = n->d->address;
+		call.payload_bytes[1] = strlen(n->d->address);
+	} else {
+		call.body = &body.beat;
+		call.body_bytes = sizeof(body.beat);
 	}
 	err = client_call(n->client, &call);
 	return err ? reason_set(why, -err, "%.250s", call.why.text[0] ? call.why.text : strerror(-err)) : 0;
 }
 
-static void set_registered(struct nodes *n, bool registered, const struct reason *why)
+static void set_registered(struct nodes *n, bool registered, int err, const struct reason *why)
 {
 	bool changed, news;
 
@@ -45,6 +54,7 @@ static void set_registered(struct nodes *n, bool registered, const struct reason
 	changed = n->registered != registered;
 	news = changed || (why && strcmp(why->text, n->why.text));
 	n->registered = registered;
+	n->refused = err == -ESTALE;
 	if (why)
 		n->why = *why;
 	pthread_cond_broadcast(&n->changed);
@@ -53,6 +63,16 @@ static void set_registered(struct nodes *n, bool registered, const struct reason
 		log_info("registered with the head at %s", n->d->sb.head);
 	else if (!registered && news)
 		log_warn("not registered with the head at %s: %s", n->d->sb.head, why->text);
+}
+
+/* A start whose acknowledgement cannot be written down stays among the announced ones, which serves as well. */
+static void note_acknowledged(struct nodes *n)
+{
+	int err = n->acknowledged ? 0 : lineage_acknowledged(n->d->store_fd, &n->d->incarnation);
+
+	if (err)
+		log_warn("the store's file 'lineage' cannot be written: %s", strerror(-err));
+	n->acknowledged = !err;
 }
 
 void nodes_beat(struct nodes *n, unsigned *pause_ms)
@@ -65,13 +85,16 @@ void nodes_beat(struct nodes *n, unsigned *pause_ms)
 	registered = n->registered;
 	pthread_mutex_unlock(&n->lock);
 	err = registered ? say(n, WIRE_BEAT, &why) : -ENOTCONN;
-	if (err)
+	if (err) {
 		err = say(n, WIRE_REGISTER, &why);
+		if (!err)
+			note_acknowledged(n);
+	}
 	if (err)
 		*pause_ms = MIN(*pause_ms * 2, BACKOFF_MAX_MS);
 	else
 		*pause_ms = NODES_BEAT_MS;
-	set_registered(n, !err, err ? &why : NULL);
+	set_registered(n, !err, err, err ? &why : NULL);
 }
 
 int nodes_new_client(struct nodes *n)
@@ -102,9 +125,11 @@ int nodes_wait_registered(struct nodes *n, unsigned timeout_ms, struct reason *w
 	ts.tv_sec += timeout_ms / 1000 + ts.tv_nsec / 1000000000;
 	ts.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&n->lock);
-	while (!n->is_head && !n->registered && err != ETIMEDOUT)
+	while (!n->is_head && !n->registered && !n->refused && err != ETIMEDOUT)
 		err = pthread_cond_timedwait(&n->changed, &n->lock, &ts);
-	if (!n->is_head && !n->registered)
+	if (n->refused)
+		err = reason_set(why, ESTALE, "%.300s", n->why.text);
+	else if (!n->is_head && !n->registered)
 		err = reason_set(why, ETIMEDOUT, "not registered with the head at %.100s: %.150s", n->d->sb.head,
 				 n->why.text[0] ? n->why.text : "no answer");
 	else

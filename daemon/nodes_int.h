@@ -6,6 +6,7 @@
 
 #include "client.h"
 #include "daemon.h"
+#include "lineage.h"
 #include "nodes.h"
 
 struct entry {
@@ -21,9 +22,12 @@ struct nodes {
 	pthread_t thread;
 	bool has_thread;
 	struct client *client; /* to the head; elsewhere only */
-	pthread_mutex_t lock;  /* guards all below */
+	struct lineage lineage;
+	bool acknowledged;    /* the thread's own: the lineage file says so */
+	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t changed;
 	bool stop, registered;
+	bool refused;      /* for good: the store is an older copy of itself */
 	struct reason why; /* of the last failure to register */
 	uint32_t turn;     /* where the next object without a wish goes */
 	struct entry entries[SLAB_NODES_MAX + 1];

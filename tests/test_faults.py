@@ -5,8 +5,10 @@ import errno
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -169,20 +171,24 @@ def test_calls_that_fail(fresh, tmp, who, points, probability):
 
 
 @pytest.fixture(scope="session")
-def failmalloc(tmp_path_factory):
-    if cl.SANITIZED:
-        pytest.skip("a sanitizer has its own malloc")
-    library = tmp_path_factory.mktemp("failmalloc") / "failmalloc.so"
-    cl.run("cc", "-O1", "-shared", "-fPIC", "-o", library, cl.REPO / "tests" / "failmalloc.c", check=0)
-    return library
+def preload(tmp_path_factory):
+    """preload(name): the library that tests/name.c makes."""
+    def make(name):
+        if cl.SANITIZED:
+            pytest.skip("a sanitizer wants to be the first that is loaded")
+        library = tmp_path_factory.mktemp(name) / f"{name}.so"
+        cl.run("cc", "-O1", "-shared", "-fPIC", "-o", library, cl.REPO / "tests" / f"{name}.c", check=0)
+        return library
+
+    return make
 
 
 @pytest.mark.parametrize("every", [200, 31, 7])
 @pytest.mark.parametrize("who", ["daemons", "mount"])
-def test_allocations_that_fail(fresh, tmp, failmalloc, who, every):
+def test_allocations_that_fail(fresh, tmp, preload, who, every):
     control = tmp / "every"
     control.write_bytes(bytes(4))
-    prefix = ("env", f"LD_PRELOAD={failmalloc}", f"FAILMALLOC={control}")
+    prefix = ("env", f"LD_PRELOAD={preload('failmalloc')}", f"FAILMALLOC={control}")
     c = fresh(2, mounts=0, options="timeout=3", fixed_ports=True, prefixes=[prefix if who == "daemons" else ()] * 2)
     m = c.mount(c.nodes[0].store, prefix=prefix if who == "mount" else ())
     work = Work(m.path / "w", every)
@@ -203,3 +209,232 @@ def test_allocations_that_fail(fresh, tmp, failmalloc, who, every):
     assert work.failed == before, m.errors()[-3:]
     work.check()
     assert m.process.running() and all(n.process.running() for n in c.nodes)
+
+
+# ---- stores and peers that are not what they were ----
+
+def ends(node, timeout=20):
+    """Starts the node's daemon, which is to give up by itself, and returns what it said."""
+    process = cl.Process([cl.program("slabfsd"), node.store], node.log)
+    assert process.wait(timeout) == 1
+    return process.text()
+
+
+def test_an_old_store_comes_back(fresh, tmp):
+    c = fresh(2, fixed_ports=True)
+    m, node = c.mounts[0], c.nodes[1]
+    work = Work(m.path / "w", 5)
+    work.rounds(30)
+    c.unmount(c.mounts[1])
+    node.stop()
+    old = tmp / "old"
+    shutil.copytree(node.store, old)
+    node.start()
+    work.rounds(30)
+    work.check()
+    node.stop()
+    shutil.move(node.store, tmp / "current")
+    shutil.copytree(old, node.store)
+    assert "older copy" in ends(node)
+    with cl.expect_errno(errno.EIO, errno.ETIMEDOUT):
+        for name in work.arrays:
+            np.load(m.path / "w" / name / "data.npy")
+            (m.path / "w" / name / "compute" / "sum").read_text()
+    shutil.rmtree(node.store)
+    shutil.move(tmp / "current", node.store)
+    node.start()
+    cl.until(lambda: serves(m.path), 20)
+    work.check()
+    assert work.failed == 0
+
+
+def test_an_old_store_is_taken_on_demand(fresh, tmp):
+    c = fresh(2, mounts=1, fixed_ports=True)
+    node = c.nodes[1]
+    node.stop()
+    shutil.copytree(node.store, tmp / "old")
+    node.start()
+    node.stop()
+    shutil.rmtree(node.store)
+    shutil.copytree(tmp / "old", node.store)
+    assert "older copy" in ends(node)
+    process = cl.Process([cl.program("slabfsd"), "--accept-copy", node.store], node.log)
+    process.wait_line(r"^slabfsd: node 2 ready")
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    node.start()
+    Work(c.mounts[0].path / "w", 6).rounds(10)
+
+
+def test_starts_that_the_head_does_not_hear_of(fresh):
+    """They are no reason to take the store for a copy."""
+    c = fresh(2, mounts=1, fixed_ports=True)
+    head, node = c.nodes
+    head.stop()
+    node.process.kill()
+    for _ in range(3):
+        process = cl.Process([cl.program("slabfsd"), node.store], node.log)
+        cl.until(lambda: (node.store / "lineage").read_text().count("announced") > _, 20)
+        process.kill()
+    head.start()
+    node.start()
+    node.process.kill()
+    node.start()
+    Work(c.mounts[0].path / "w", 7).rounds(10)
+
+
+def test_two_nodes_with_one_identity(fresh, tmp):
+    c = fresh(2, mounts=1, fixed_ports=True)
+    m, node = c.mounts[0], c.nodes[1]
+    node.stop()
+    twin = tmp / "twin"
+    shutil.copytree(node.store, twin)
+    node.start()
+    work = Work(m.path / "w", 8)
+    work.rounds(20)
+    text = (twin / "superblock.json").read_text().replace(node.address, f"127.0.0.1:{cl.free_port()}")
+    (twin / "superblock.json").write_text(text)
+    process = cl.Process([cl.program("slabfsd"), twin], tmp / "twin.log")
+    assert process.wait() == 1
+    assert "older copy" in process.text()
+    work.rounds(20)
+    work.check()
+    assert work.failed == 0
+
+
+# ---- the disk ----
+
+def test_no_inodes_left(fresh, tmp):
+    store = tmp / "few"
+    store.mkdir()
+    cl.run("mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=400", "none", store, check=0)
+    c = None
+    try:
+        c = fresh(1, stores=[store / "s"])
+        d = c.mounts[0].path / "d"
+        d.mkdir()
+        made = 0
+        with cl.expect_errno(errno.ENOSPC):
+            while made < 1000:
+                (d / f"f{made}").write_text(f"content {made}")
+                made += 1
+        assert 20 < made < 400
+        assert all((d / f"f{i}").read_text() == f"content {i}" for i in range(made))
+        for name in os.listdir(d):
+            os.unlink(d / name)
+        cl.until(lambda: serves(d), 20, "room for another file")
+        Work(d / "w", 9).rounds(10)
+    finally:
+        if c:
+            c.stop()
+        cl.run("umount", "-l", store)
+
+
+@pytest.mark.skipif(cl.SANITIZED != "" or not shutil.which("strace"), reason="needs strace, and the sanitizers' own tracing not")
+def test_a_slow_disk(fresh):
+    """One node's disk is slow: what lies there is late, not lost, and names and the other nodes do not wait for it."""
+    slow = ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64,pwrite64,fdatasync,fsync", "-e",
+            "inject=pread64,pwrite64,fdatasync,fsync:delay_enter=50000")
+    c = fresh(2, mounts=1, prefixes=[(), slow], options="timeout=20")
+    m = c.mounts[0]
+    work = Work(m.path / "w", 10)
+    other = Work(m.path / "names", 11)
+    thread = threading.Thread(target=work.rounds, args=(15,))
+    thread.start()
+    while thread.is_alive():
+        other.list()
+        (m.path / "names" / "d").mkdir()
+        (m.path / "names" / "d").rmdir()
+    thread.join()
+    work.check()
+    assert work.failed == 0
+
+
+# ---- the clock ----
+
+@pytest.mark.parametrize("who", ["head", "node", "mount"])
+def test_the_clock_jumps(fresh, tmp, preload, who):
+    """The time of day may jump; only the times that files show follow it."""
+    shift = tmp / "shift"
+    shift.write_bytes(bytes(8))
+    fake = ("env", f"LD_PRELOAD={preload('shiftclock')}", f"SHIFTCLOCK={shift}")
+    c = fresh(2, mounts=0, prefixes=[fake if who == "head" else (), fake if who == "node" else ()], options="timeout=5")
+    m = c.mount(c.nodes[0].store, prefix=fake if who == "mount" else ())
+    work = Work(m.path / "w", 12)
+    for days in (0, 400, -300, 0):
+        with open(shift, "r+b") as f:
+            f.write((days * 86400).to_bytes(8, "little", signed=True))
+        work.rounds(25)
+        if who == "head":
+            (m.path / f"made{days}").write_text("")
+            assert abs(os.stat(m.path / f"made{days}").st_mtime - time.time() - days * 86400) < 60 * cl.SLOWER
+    work.check()
+    assert work.failed == 0, m.errors()[-3:]
+    assert len(re.findall(r"\bup\b", c.ctl("nodes", check=0).stdout)) == 2
+
+
+# ---- the wire ----
+
+class Cutter:
+    """A relay on a port of its own that cuts each connection after a random number of bytes, both ways at once."""
+
+    def __init__(self, target, seed, most):
+        host, port = target.rsplit(":", 1)
+        self.target, self.rng, self.most = (host, int(port)), random.Random(seed), most
+        self.cuts, self.on, self.lock = 0, True, threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                a, _ = self.listener.accept()
+            except OSError:
+                return
+            b = socket.create_connection(self.target)
+            with self.lock:
+                budget = [self.rng.randrange(2000, self.most)]
+            for x, y in ((a, b), (b, a)):
+                threading.Thread(target=self.relay, args=(x, y, budget), daemon=True).start()
+
+    def relay(self, x, y, budget):
+        try:
+            while piece := x.recv(65536):
+                with self.lock:
+                    if self.on:
+                        piece = piece[:max(budget[0], 0)]
+                        budget[0] -= len(piece)
+                    over = self.on and budget[0] <= 0
+                    self.cuts += over
+                y.sendall(piece)
+                if over:
+                    break
+        except OSError:
+            pass
+        for s in (x, y):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+
+
+def test_connections_that_are_cut_in_frames(fresh):
+    """The requests for names go through a relay that cuts them anywhere; each change happens once, and nobody hears of it."""
+    c = fresh(1, mounts=0)
+    relay = Cutter(c.nodes[0].address, 13, 100_000)
+    try:
+        m = c.mount(relay.address, options=f"key={c.nodes[0].key},timeout=10")
+        work = Work(m.path / "w", 14)
+        work.rounds(150)
+        assert work.failed == 0, m.errors()[-3:]
+        assert relay.cuts > 3
+        work.check()
+        on_mount = sorted(n for n in os.listdir(m.path / "w") if n[0] in "fr")
+        assert on_mount == sorted(work.files)
+    finally:
+        relay.on = False
+        relay.close()

@@ -15,7 +15,7 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_STATUS] = { "STATUS", 0, 0, 0, WIRE_TEXT_MAX },
 
 	[WIRE_JOIN] = { "JOIN", BODY(wire_join), BODY(wire_join_reply), ADDRESS_MAX, 0 },
-	[WIRE_REGISTER] = { "REGISTER", BODY(wire_beat), 0, ADDRESS_MAX, 0 },
+	[WIRE_REGISTER] = { "REGISTER", BODY(wire_register), 0, ADDRESS_MAX + WIRE_KNOWN_MAX * sizeof(struct uuid), 0 },
 	[WIRE_BEAT] = { "BEAT", BODY(wire_beat), 0, 0, 0 },
 	[WIRE_LEAVE] = { "LEAVE", BODY(wire_leave), 0, 0, 0 },
 	[WIRE_NODES] = { "NODES", 0, 0, 0, SLAB_NODES_MAX *BODY(wire_node) },

@@ -145,14 +145,24 @@ struct wire_join_reply {
 	struct le32 node_id;
 } __attribute__((packed));
 
-struct wire_beat { /* REGISTER and BEAT */
+struct wire_beat { /* BEAT */
 	struct uuid node;
 	struct le32 node_id;
 	struct le32 reserved;
 	struct le64 bytes_total, bytes_free; /* of the store's file system */
 	struct le64 files_total, files_free;
 	struct le64 partitions; /* partition files in the store; all ones: not counted yet */
-} __attribute__((packed));      /* payload of REGISTER: the address at which others reach it */
+} __attribute__((packed));
+
+enum { WIRE_REGISTER_ANYWAY = 1 }; /* the administrator wants this copy of the store taken as it is */
+struct wire_register { /* -ESTALE: the head does not know any of `known`: the store is an older copy of itself */
+	struct wire_beat beat;
+	struct uuid run; /* of this start of the node */
+	struct le32 n_known;
+	struct le32 flags;
+} __attribute__((
+	packed)); /* payload: n_known x uuid of earlier starts, then the address at which others reach the node */
+#define WIRE_KNOWN_MAX 65
 
 struct wire_leave {
 	struct le32 node_id;
