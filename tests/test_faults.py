@@ -431,7 +431,7 @@ def test_connections_that_are_cut_in_frames(fresh):
         work = Work(m.path / "w", 14)
         work.rounds(150)
         assert work.failed == 0, m.errors()[-3:]
-        assert relay.cuts > 3
+        assert relay.cuts > 1
         work.check()
         on_mount = sorted(n for n in os.listdir(m.path / "w") if n[0] in "fr")
         assert on_mount == sorted(work.files)
