@@ -33,11 +33,11 @@ int transport_copy_file(struct transport *t, int fd, uint64_t offset, uint64_t l
 	for (uint64_t done = 0; !err && done < len;) {
 		size_t want = (size_t)MIN(len - done, COPY_BYTES), got = 0;
 		err = io_pread(fd, buf, want, offset + done, &got);
-		if (!err && got < want)
-			err = -EIO;
-		if (!err)
-			err = t->ops->send(t, &(struct iovec){ buf, got }, 1, -1);
-		done += got;
+		if (!err) {
+			memset(buf + got, 0, want - got);
+			err = t->ops->send(t, &(struct iovec){ buf, want }, 1, -1);
+		}
+		done += want;
 	}
 	return err;
 }

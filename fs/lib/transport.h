@@ -20,8 +20,9 @@ struct transport_ops {
 	const char *name; /* "unix", "tcp", ... */
 	/* Sends all of the vectors; fd >= 0 (unix only) passes that descriptor with the first byte. */
 	int (*send)(struct transport *t, struct iovec *iov, int n_iov, int fd);
-	/* Sends len bytes of file fd from offset (sendfile where the kernel can; NULL: through a buffer).  -EIO when the file is
-	 * shorter: the frame cannot be completed then.  sendfile may raise SIGPIPE, so programs must ignore that signal. */
+	/* Sends len bytes of file fd from offset (sendfile where the kernel can; NULL: through a buffer).  A file that is shorter,
+	 * because it is being cut, is followed by zeros: the length was promised.  sendfile may raise SIGPIPE, so programs must ignore
+	 * that signal. */
 	int (*send_file)(struct transport *t, int fd, uint64_t offset, uint64_t len);
 	/* Receives exactly len bytes; a descriptor that came along goes to *ret_fd if not NULL, else it is closed. */
 	int (*receive)(struct transport *t, void *buf, size_t len, int *ret_fd);

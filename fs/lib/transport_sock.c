@@ -93,12 +93,10 @@ int sock_send_file(struct transport *t, int fd, uint64_t offset, uint64_t len)
 		ssize_t n = sendfile(sock_of(t)->fd, fd, &at, (size_t)MIN(end - (uint64_t)at, SENDFILE_MAX));
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EINVAL) /* a file system without splice */
+		if (n == 0 || (n < 0 && errno == EINVAL)) /* the file was cut, or its file system has no splice */
 			return transport_copy_file(t, fd, (uint64_t)at, end - (uint64_t)at);
 		if (n < 0)
 			return errno_of_io();
-		if (n == 0)
-			return -EIO;
 	}
 	return 0;
 }
