@@ -259,6 +259,7 @@ static int say_hello(struct conn *c, struct job *j, struct reason *why)
 		.node_id = le32_of(d->sb.node_id),
 		.is_head = le32_of(d->sb.is_head),
 		.incarnation = d->incarnation,
+		.storage = le64_of(d->storage),
 	};
 	request_reply(&j->r, &answer, NULL, 0);
 	return 0;

@@ -15,6 +15,7 @@ struct daemon {
 	struct superblock sb;
 	uint8_t key[CLUSTER_KEY_BYTES];
 	struct uuid incarnation; /* random at each start */
+	uint64_t storage;        /* see wire_hello_reply */
 	char address[300];       /* HOST:PORT at which others reach us, port resolved */
 	uint64_t started_ns;     /* monotonic */
 	bool accept_copy;        /* of the store: the administrator says so */

@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #define WORKERS 32 /* slow requests wait for disks and peers more than they compute */
 #define REDUCERS 8
@@ -125,6 +126,32 @@ static int lock_store(struct daemon *d, struct reason *why)
 	return 0;
 }
 
+static uint64_t mix(uint64_t h, const void *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ ((const uint8_t *)bytes)[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
+	return h;
+}
+
+/* Machine, boot and file system: while they are the same, what a daemon wrote before it died is still there. */
+static uint64_t storage_id(int store_fd)
+{
+	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char boot[64];
+	ssize_t len = fd < 0 ? -1 : read(fd, boot, sizeof(boot));
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	struct statvfs fs = { 0 };
+	struct stat st = { 0 };
+
+	if (len > 0)
+		h = mix(h, boot, (size_t)len);
+	if (fstat(store_fd, &st) == 0)
+		h = mix(h, &st.st_dev, sizeof(st.st_dev));
+	if (fstatvfs(store_fd, &fs) == 0)
+		h = mix(h, &fs.f_fsid, sizeof(fs.f_fsid));
+	return h;
+}
+
 static int read_identity(struct daemon *d, struct reason *why)
 {
 	char path[PATH_MAX];
@@ -134,6 +161,7 @@ static int read_identity(struct daemon *d, struct reason *why)
 		return err;
 	snprintf(path, sizeof(path), "%s/cluster.key", d->store_path);
 	err = cluster_key_read(path, d->key, why);
+	d->storage = storage_id(d->store_fd);
 	return err ? err : uuid_new(&d->incarnation);
 }
 

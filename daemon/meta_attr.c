@@ -134,8 +134,13 @@ int meta_op_open(struct meta_op *op)
 	const struct wire_open *body = op->body;
 	struct wire_open_reply *reply = &op->reply.open;
 	struct inode in;
-	int err = inode_get(op->m, le64_get(body->ino), &in);
+	uint32_t flags = le32_get(body->flags);
+	int err;
 
+	if ((flags & ~(uint32_t)WIRE_OPEN_AGAIN) || le32_get(body->reserved))
+		return reason_set(op->why, EINVAL, "OPEN: unknown flags 0x%x", flags);
+	err = flags & WIRE_OPEN_AGAIN ? inode_get_any(op->m, le64_get(body->ino), &in)
+				      : inode_get(op->m, le64_get(body->ino), &in);
 	if (!err && !S_ISREG(in.mode) && !(in.flags & WIRE_ATTR_ARRAY))
 		err = S_ISDIR(in.mode) ? -EISDIR : -EINVAL;
 	if (err)

@@ -37,13 +37,20 @@ int inode_row(struct meta *m, unsigned q, int first, struct inode *ret)
 	return 0;
 }
 
-int inode_get(struct meta *m, uint64_t ino, struct inode *ret)
+int inode_get_any(struct meta *m, uint64_t ino, struct inode *ret)
 {
 	int rc = db_run(m->db, SQL_INODE_GET, db_int(ino));
 
 	if (rc <= 0)
 		return rc ? rc : -ESTALE;
 	return inode_row(m, SQL_INODE_GET, 0, ret);
+}
+
+int inode_get(struct meta *m, uint64_t ino, struct inode *ret)
+{
+	int err = inode_get_any(m, ino, ret);
+
+	return !err && !ret->nlink && m->grace_until_ns && !opens_count(m, ino) ? -ESTALE : err;
 }
 
 int inode_dir(struct meta *m, uint64_t ino, struct inode *ret)
@@ -124,7 +131,7 @@ static int drop_next_unlinked(struct meta_op *op, uint64_t *at, bool *ret_over)
 	if (rc <= 0)
 		return rc;
 	*at = db_u64(m->db, SQL_INODE_UNLINKED, 0);
-	err = inode_get(m, *at, &in);
+	err = inode_get_any(m, *at, &in);
 	return err ? err : inode_drop_if_unused(op, &in);
 }
 

@@ -211,7 +211,8 @@ int meta_end(struct meta *m, int err);
 /* meta_inode.c.  -ESTALE: no such inode. */
 uint64_t meta_new_id(struct meta *m);
 int inode_get(struct meta *m, uint64_t ino, struct inode *ret);
-int inode_dir(struct meta *m, uint64_t ino, struct inode *ret);                 /* -ENOTDIR; -ENOENT: it was removed */
+int inode_get_any(struct meta *m, uint64_t ino, struct inode *ret); /* also one that waits for who may have it open */
+int inode_dir(struct meta *m, uint64_t ino, struct inode *ret);     /* -ENOTDIR; -ENOENT: it was removed */
 int inode_row(struct meta *m, unsigned q, int first_column, struct inode *ret); /* from a statement's row */
 int inode_add(struct meta *m, const struct inode *in);
 int inode_set(struct meta *m, const struct inode *in);

@@ -177,7 +177,7 @@ static int seal_anew(struct part *p, const char *because, struct reason *why)
 		log_warn("store: object %llu partition %llu: %s; sealed anew", (unsigned long long)p->id.object,
 			 (unsigned long long)p->id.index, because);
 	p->state = PART_OPEN;
-	p->dirty_all = true;
+	p->dirty_all = p->late = true;
 	p->new_names = true;
 	return part_seal_locked(p, why);
 }
@@ -294,7 +294,7 @@ void part_forget_locked(struct part *p)
 {
 	free(p->bad);
 	p->bad = NULL;
-	p->loaded = p->durable = p->new_names = p->dirty_all = false;
+	p->loaded = p->durable = p->new_names = p->dirty_all = p->late = false;
 	p->state = PART_MISSING;
 	p->sync_err = 0;
 	p->bytes = 0;

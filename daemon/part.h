@@ -42,10 +42,11 @@ struct part {
 	pthread_mutex_t lock; /* guards all below */
 	bool loaded;
 	enum part_state state;
-	char *bad;             /* quarantined: why; else NULL */
-	bool durable;          /* the header on the disk may say so: to be cleared durably before data changes */
-	bool new_names;        /* the directory entries may not be durable */
-	bool dirty_all;        /* no sum is current */
+	char *bad;      /* quarantined: why; else NULL */
+	bool durable;   /* the header on the disk may say so: to be cleared durably before data changes */
+	bool new_names; /* the directory entries may not be durable */
+	bool dirty_all; /* no sum is current */
+	bool late; /* sealed without a word of its writer, who may have written a moment longer: until it is durable */
 	int sync_err;          /* an fsync failed, and nothing was written since */
 	uint64_t bytes;        /* as sealed */
 	uint64_t version;      /* of the last seal */
@@ -146,6 +147,8 @@ int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why);
 /* fd: the data.  0: blocks of [offset, offset + len) match, or the partition is open.  -EAGAIN: it changed, open it again.
  * -EIO.  Lets go of the lock while it hashes. */
 int part_verify_locked(struct part *p, int fd, uint64_t offset, uint64_t len, struct reason *why);
+/* A block does not match its sum.  Sealed anew when a writer may have come late: -EAGAIN, or -EIO of the quarantine. */
+int part_mismatch_locked(struct part *p, uint64_t block, struct reason *why);
 /* Checks the block that holds `offset` before a part of it is overwritten, so that damage is not sealed in. */
 int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why);
 /* Checks all blocks that were not written since the last seal, before somebody may write behind our back.  Keeps the lock. */
@@ -160,7 +163,8 @@ void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n)
 int store_each_file(struct store *s, uint64_t object, int (*fn)(void *arg, struct part_id id, const char *suffix),
 		    void *arg);
 int store_each_object(struct store *s, int (*fn)(void *arg, uint64_t object), void *arg);
-int store_count(struct store *s);   /* sets partitions and quarantined */
+int store_count(struct store *s);                           /* sets partitions and quarantined */
+int store_recover_object(struct store *s, uint64_t object); /* the same for one (0: all), unless it was done */
 int store_recover(struct store *s); /* loads every partition once, which seals anew what needs it */
 
 #endif

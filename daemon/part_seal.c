@@ -203,6 +203,7 @@ static int set_durable_locked(struct part *p, int sum, bool flush)
 	int err;
 
 	p->durable = true;
+	p->late = false;
 	err = write_header(p, sum, true, p->store->run);
 	if (!err && flush && fdatasync(sum) < 0)
 		err = -errno;

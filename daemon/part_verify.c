@@ -59,6 +59,20 @@ static void add_absent(struct bits *todo, int fd, uint64_t bytes, uint64_t first
 	}
 }
 
+int part_mismatch_locked(struct part *p, uint64_t block, struct reason *why)
+{
+	int err;
+
+	if (!p->late)
+		return part_quarantine_locked(p, why, "block %llu: checksum mismatch", (unsigned long long)block);
+	p->dirty_all = true;
+	if (p->state == PART_OPEN)
+		return -EAGAIN;
+	p->state = PART_OPEN;
+	err = part_seal_locked(p, why);
+	return err ? err : -EAGAIN;
+}
+
 /* The file must be as we left it; another ctime means that all must be compared again. */
 static int check_file_locked(struct part *p, int fd, struct reason *why)
 {
@@ -66,6 +80,8 @@ static int check_file_locked(struct part *p, int fd, struct reason *why)
 
 	if (fstat(fd, &st) < 0)
 		return part_fail(p, -errno, "stat", why);
+	if ((uint64_t)st.st_size != p->bytes && p->late)
+		return part_mismatch_locked(p, 0, why);
 	if ((uint64_t)st.st_size != p->bytes)
 		return part_quarantine_locked(p, why, "%llu bytes long; %llu were sealed",
 					      (unsigned long long)st.st_size, (unsigned long long)p->bytes);
@@ -136,8 +152,7 @@ static int verify_run_locked(struct part *p, int data, int sum, uint64_t first, 
 	if (err)
 		return part_fail(p, err, "read", why);
 	if (wrong < n)
-		return part_quarantine_locked(p, why, "block %llu: checksum mismatch",
-					      (unsigned long long)(first + wrong));
+		return part_mismatch_locked(p, first + wrong, why);
 	for (size_t i = 0; i < n && bits_reserve(&p->verified, first + n) == 0; i++)
 		bits_set(&p->verified, first + i);
 	return 0;
@@ -241,13 +256,12 @@ int part_verify_clean_locked(struct part *p, int fd, struct reason *why)
 		if (err && err != -ENODATA)
 			err = part_fail(p, err, "read", why);
 		else if (err || wrong < n)
-			err = part_quarantine_locked(p, why, "block %llu: checksum mismatch",
-						     (unsigned long long)(first + (err ? 0 : wrong)));
+			err = part_mismatch_locked(p, first + (err ? 0 : wrong), why);
 		for (size_t i = 0; !err && i < n; i++)
 			bits_set(&p->verified, first + i);
 	}
 	bits_fini(&todo);
-	return err;
+	return err == -EAGAIN ? 0 : err; /* it will be sealed whole */
 }
 
 int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reason *why)
@@ -267,6 +281,6 @@ int part_verify_edge_locked(struct part *p, int fd, uint64_t offset, struct reas
 	if (err && err != -ENODATA)
 		return part_fail(p, err, "read", why);
 	if (err || wrong == 0)
-		return part_quarantine_locked(p, why, "block %llu: checksum mismatch", (unsigned long long)block);
-	return 0;
+		err = part_mismatch_locked(p, block, why);
+	return err == -EAGAIN ? 0 : err;
 }

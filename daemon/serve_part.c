@@ -222,16 +222,17 @@ static int handle_adopt(struct daemon *d, struct request *r, struct reason *why)
 {
 	const struct wire_part_adopt *w = r->body;
 	struct part_id from, to;
-	int err = check_part(&w->from, WIRE_ADOPT_LINK, &from, why);
+	uint32_t flags = le32_get(w->from.flags) | le32_get(w->to.flags);
+	int err = check_part(&w->from, WIRE_ADOPT_LINK | WIRE_ADOPT_AGAIN, &from, why);
 
 	if (!err)
 		err = check_part(&w->to, WIRE_ADOPT_LINK, &to, why);
 	if (!err)
 		err = check_span(0, le64_get(w->expect_bytes), why);
 	if (!err)
-		err = store_adopt(d->store, from, to,
-				  (le32_get(w->from.flags) | le32_get(w->to.flags)) & WIRE_ADOPT_LINK,
-				  le64_get(w->expect_bytes), why);
+		err = store_adopt(d->store, from, to, flags & WIRE_ADOPT_LINK, le64_get(w->expect_bytes), why);
+	if (err == -ENOENT && flags == WIRE_ADOPT_AGAIN && store_adopted(d->store, from, to, le64_get(w->expect_bytes)))
+		err = 0;
 	if (!err)
 		request_reply(r, NULL, NULL, 0);
 	return err;

@@ -238,6 +238,7 @@ static void end_lease(struct part *p, uint64_t session)
 	pthread_mutex_lock(&p->lock);
 	if (part_unlease_locked(p, session, &descriptor)) {
 		p->dirty_all |= descriptor;
+		p->late |= descriptor;
 		if (part_seal_locked(p, &why) < 0) {
 			log_error("store: %s", why.text);
 			if (p->n_leases == 0)
@@ -281,7 +282,6 @@ static int take_clean_mark(struct store *s)
 	if (err == -ENOENT ||
 	    (!err && sscanf(text, "partitions %" SCNu64 " quarantined %" SCNu64, &partitions, &quarantined) != 2)) {
 		err = store_count(s);
-		s->unclean = atomic_load(&s->partitions) > 0;
 	} else if (!err) {
 		atomic_store(&s->partitions, partitions);
 		atomic_store(&s->quarantined, quarantined);

@@ -89,6 +89,8 @@ int store_adopt(struct store *s, struct part_id from, struct part_id to, bool li
 		struct reason *why);
 /* No more than a moment's work to verify or to seal: missing, or no longer than max_bytes. */
 bool store_is_small(struct store *s, struct part_id id, uint64_t max_bytes);
+/* Whether that may have been done already: `from` is missing, and `to` is there and so long. */
+bool store_adopted(struct store *s, struct part_id from, struct part_id to, uint64_t expect_bytes);
 int store_sync(struct store *s, uint64_t object, struct reason *why); /* object 0: everything */
 
 /* ---- scrubbing: everything that is durable is compared with its sums as the disk has it, not memory ---- */

@@ -103,6 +103,7 @@ static int count_file(void *arg, struct part_id id, const char *suffix)
 	struct store *s = arg;
 
 	(void)id;
+	s->unclean = true; /* also what was about to become the first partition */
 	if (!*suffix)
 		atomic_fetch_add(&s->partitions, 1);
 	else if (!strcmp(suffix, ".bad"))
@@ -164,6 +165,14 @@ static int recover_file(void *arg, struct part_id id, const char *suffix)
 static int recover_object(void *arg, uint64_t object)
 {
 	return store_each_file(arg, object, recover_file, arg);
+}
+
+/* What the last run left open or not durable is in no list before it is loaded. */
+int store_recover_object(struct store *s, uint64_t object)
+{
+	if (!s->unclean || atomic_load(&s->recovered) || is_stopping(s))
+		return 0;
+	return object ? recover_object(s, object) : store_recover(s);
 }
 
 int store_recover(struct store *s)

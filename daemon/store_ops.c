@@ -397,3 +397,20 @@ int store_adopt(struct store *s, struct part_id from, struct part_id to, bool li
 	part_release(first);
 	return err;
 }
+
+static bool is_there(struct store *s, struct part_id id, uint64_t bytes)
+{
+	struct part *p;
+	bool is;
+
+	if (part_acquire(s, id, &p, NULL) < 0)
+		return false;
+	is = p->state != PART_MISSING && !p->bad && (bytes == UINT64_MAX || p->bytes == bytes);
+	part_release(p);
+	return is;
+}
+
+bool store_adopted(struct store *s, struct part_id from, struct part_id to, uint64_t expect_bytes)
+{
+	return !is_there(s, from, UINT64_MAX) && is_there(s, to, expect_bytes);
+}

@@ -193,6 +193,10 @@ size_t store_count_busy(const struct store *s)
 
 int store_sync(struct store *s, uint64_t object, struct reason *why)
 {
+	int err = store_recover_object(s, object);
+
+	if (err)
+		return reason_set(why, -err, "looking at what the last run left: %s", strerror(-err));
 	pthread_mutex_lock(&s->lock);
 	size_t room = store_count_busy(s);
 	AUTO_FREE struct part **parts = calloc(room + 1, sizeof(struct part *));

@@ -15,7 +15,7 @@ PING, CANCEL = 2, 3
 LOOKUP, GETATTR, SETATTR, MAKE, OPEN, INVAL, DEFINE = 32, 33, 34, 35, 47, 52, 55
 PART_OPEN, PART_READ, PART_WRITE, PART_SEAL, PART_LIST, REDUCE = 80, 81, 82, 83, 86, 89
 REPLY, MOUNT, ROOT, ATTR_BYTES = 1, 1, 1, 80
-BODIES = {1: 56, LOOKUP: ATTR_BYTES, GETATTR: ATTR_BYTES, SETATTR: ATTR_BYTES, MAKE: ATTR_BYTES, OPEN: 120, DEFINE: ATTR_BYTES,
+BODIES = {1: 64, LOOKUP: ATTR_BYTES, GETATTR: ATTR_BYTES, SETATTR: ATTR_BYTES, MAKE: ATTR_BYTES, OPEN: 120, DEFINE: ATTR_BYTES,
           PART_OPEN: 16, PART_READ: 8, PART_SEAL: 8, REDUCE: 16}
 HEADER = struct.Struct("<IHHQIIIIQQ")
 MIB = 1 << 20
@@ -200,7 +200,7 @@ def test_an_array_that_no_reply_could_describe(node):
     big = bytes(2 * MIB - len(doc))
     assert peer.ask(DEFINE, struct.pack("<QIIIIII", dir, len(big), len(doc), 0, 0, 0, 0), big + doc)[0] == errno.EINVAL
     assert peer.ask(DEFINE, struct.pack("<QIIIIII", dir, 0, len(doc), 0, 0, 0, 0), doc)[0] == 0
-    assert peer.ask(OPEN, struct.pack("<Q", dir))[0] == 0
+    assert peer.ask(OPEN, struct.pack("<QII", dir, 0, 0))[0] == 0
 
 
 def test_strangers_in_all_places(node):

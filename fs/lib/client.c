@@ -4,7 +4,9 @@
 #include <limits.h>
 #include <time.h>
 
-#define LET_GO_NS 100000000  /* a reply that is just coming in may end by itself for so long after it was given up */
+#define LET_GO_NS 100000000 /* a reply that is just coming in may end by itself for so long after it was given up */
+#define LONG_LOST_NS                                                                                                   \
+	UINT64_C(1000000000) /* a peer that has been away for longer than a timeout is waited for no longer than this */
 #define ATTEMPT_NS 100000000 /* between attempts to connect to a peer that is away */
 #define DEFAULT_TIMEOUT_MS 10000
 #define TIMEOUT_MAX_MS 3600000 /* of connecting */
@@ -77,7 +79,10 @@ static int ready_locked(struct client *c, uint64_t deadline_ns, struct conn **re
 {
 	struct conn *first = &c->conns[0];
 	unsigned failures = first->failures;
+	uint64_t now = time_mono_ns();
 
+	if (c->lost_ns && now - c->lost_ns > c->config.timeout_ms * UINT64_C(1000000))
+		deadline_ns = MIN(deadline_ns, now + LONG_LOST_NS);
 	while (!c->stopping && first->state != CONN_UP) {
 		int err = 0;
 		if (first->failures != failures || failed_lately(first, time_mono_ns())) {
@@ -378,6 +383,16 @@ bool client_unreachable(const struct client *c)
 	bool is = c->conns[0].state != CONN_UP && (c->losses || c->conns[0].failures);
 	pthread_mutex_unlock(&m->lock);
 	return is;
+}
+
+uint64_t client_lost_ns(const struct client *c)
+{
+	struct client *m = (struct client *)(uintptr_t)c;
+
+	pthread_mutex_lock(&m->lock);
+	uint64_t since = c->lost_ns;
+	pthread_mutex_unlock(&m->lock);
+	return since;
 }
 
 uint64_t client_losses(const struct client *c)

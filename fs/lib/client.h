@@ -75,6 +75,8 @@ void client_push_done(struct client *c, uint64_t id); /* answers a push */
 bool client_connected(const struct client *c); /* the first connection stands */
 /* It does not, and was lost or could not be made when it was last tried. */
 bool client_unreachable(const struct client *c);
+/* Since when the first connection does not stand, though it was tried (monotonic); 0: it stands, or nobody has asked yet. */
+uint64_t client_lost_ns(const struct client *c);
 /* How many connections were lost so far.  Once it has risen the peer may have ended our session, and its leases. */
 uint64_t client_losses(const struct client *c);
 int client_hello(struct client *c, struct wire_hello_reply *ret, struct reason *why); /* connects if need be */

@@ -147,12 +147,21 @@ static int conn_open(struct conn *k, struct transport **ret, struct wire_hello_r
 	return err;
 }
 
+static void note_lost_locked(struct conn *k)
+{
+	if (k->index == 0 && !k->client->lost_ns)
+		k->client->lost_ns = time_mono_ns();
+}
+
 static void conn_failed(struct conn *k, int err, const struct reason *why)
 {
 	struct client *c = k->client;
 
 	pthread_mutex_lock(&c->lock);
+	if (err == -EACCES && c->losses) /* it took our key before: it died in the middle of the exchange */
+		err = -ECONNRESET;
 	k->state = CONN_DOWN;
+	note_lost_locked(k);
 	k->failures++;
 	k->err = err;
 	k->why = *why;
@@ -172,6 +181,7 @@ static void conn_made(struct conn *k, struct transport *t, const struct wire_hel
 	k->transport = t;
 	k->epoch++;
 	k->state = CONN_UP;
+	c->lost_ns = k->index == 0 ? 0 : c->lost_ns;
 	k->hello = *hello;
 	k->keep = k->index == 0 && c->config.push;
 	k->backoff_ms = BACKOFF_MIN_MS;
@@ -209,6 +219,7 @@ static void conn_lost(struct conn *k, const struct reason *why)
 	k->transport = NULL;
 	k->epoch++;
 	k->state = CONN_DOWN;
+	note_lost_locked(k);
 	atomic_store(&k->n_cancels, 0);
 	k->retry_ns = time_mono_ns() + k->backoff_ms * UINT64_C(1000000);
 	c->losses++;

@@ -80,6 +80,7 @@ struct client {
 	unsigned busy; /* calls started and not waited for, and functions at work */
 	uint64_t last_id, last_push;
 	uint64_t losses;
+	uint64_t lost_ns;        /* since when the first connection does not stand, though it was tried; 0: it does */
 	uint64_t sent, received; /* over connections that are gone */
 	struct map pushes;       /* our id -> struct push */
 	struct call_slot *free_slots;

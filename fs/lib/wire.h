@@ -127,6 +127,8 @@ struct wire_hello_reply {
 	struct le32 node_id;
 	struct le32 is_head;
 	struct uuid incarnation; /* random at each start of the daemon: tells a mount that its leases are gone */
+	struct le64
+		storage; /* the same while the machine's page cache and the store's file system live: nothing that was acknowledged is lost */
 } __attribute__((packed));
 
 struct wire_cancel {
@@ -294,8 +296,12 @@ struct wire_layout {
 	struct le32 reserved;
 } __attribute__((packed));
 
+enum { WIRE_OPEN_AGAIN = 1 };
 struct wire_open { /* OPEN: counts as held open by the session until CLOSE.  Regular files and array directories */
 	struct le64 ino;
+	struct le32
+		flags; /* AGAIN: the session has it open, and tells a head that may not know: also when it has no name any more */
+	struct le32 reserved;
 } __attribute__((packed));
 struct wire_open_reply {
 	struct wire_attr attr;
@@ -480,7 +486,10 @@ struct wire_part_info {
 	struct le64 version;
 } __attribute__((packed));
 
-enum { WIRE_ADOPT_LINK = 1 };
+enum {
+	WIRE_ADOPT_LINK = 1,
+	WIRE_ADOPT_AGAIN = 2, /* the answer to an earlier one was lost: `from` that is gone has become `to` then */
+};
 struct wire_part_adopt { /* a file's only partition becomes (flags 0: is moved to; LINK: is copied to) another; atomic replace */
 	struct wire_part from;
 	struct wire_part to;

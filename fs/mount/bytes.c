@@ -270,8 +270,8 @@ static int run_pieces(struct transfer *t)
 	return err;
 }
 
-/* What a node held when it stopped without notice may be lost: the seal asks whether it is still the same. */
-static int note_remote(struct transfer *t, struct piece *p, const struct fan_call *c)
+/* What a machine held when it stopped without notice may be lost: the seal asks whether it is still the same. */
+static int note_remote(struct transfer *t, struct piece *p, struct fan_call *c)
 {
 	struct wire_hello_reply hello;
 	struct reason cause = { "" };
@@ -282,12 +282,12 @@ static int note_remote(struct transfer *t, struct piece *p, const struct fan_cal
 		return -ENOMEM;
 	if (atomic_load(&p->part->dirty))
 		return 0;
-	err = client_hello(c->client, &hello, &cause);
+	err = fan_hello(t->b->m, c, &hello, &cause);
 	if (err)
-		return reason_set(t->why, EIO, "partition %llu on node %u: %.250s", (unsigned long long)p->partition,
-				  c->node_id, cause.text);
+		return reason_set(t->why, -err, "partition %llu on %.250s", (unsigned long long)p->partition,
+				  cause.text);
 	pthread_mutex_lock(&p->part->ranges_lock);
-	p->part->incarnation = hello.incarnation;
+	p->part->storage = le64_get(hello.storage);
 	pthread_mutex_unlock(&p->part->ranges_lock);
 	return 0;
 }

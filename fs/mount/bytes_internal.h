@@ -33,7 +33,7 @@ struct part {
 	uint64_t losses;             /* client_losses() when the lease was taken: more by now: the lease is gone */
 	pthread_mutex_t ranges_lock; /* guards what follows, together with lock */
 	struct ranges ranges;        /* written through wfd and not sealed */
-	struct uuid incarnation;     /* of the remote node when the first write since the last seal was sent */
+	uint64_t storage;            /* of the remote node when the first write since the last seal was sent */
 };
 
 struct bytes {

@@ -39,7 +39,10 @@ int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint6
 	struct wire_part_adopt body = { .from = bytes_part_id(b, from_index, link ? WIRE_ADOPT_LINK : 0),
 					.to = bytes_part_id(b, partition, 0),
 					.expect_bytes = le64_of(b->layout.partition_bytes) };
-	struct fan_call c = { .call = { .type = WIRE_PART_ADOPT, .body = &body, .body_bytes = sizeof(body) } };
+	struct fan_call c = { .retry = true,
+			      .again_flags = &body.from.flags,
+			      .again = link ? 0 : WIRE_ADOPT_AGAIN,
+			      .call = { .type = WIRE_PART_ADOPT, .body = &body, .body_bytes = sizeof(body) } };
 
 	body.from.object = le64_of(from_object);
 	return change_part(b, partition, &c, why);

@@ -57,25 +57,25 @@ static int begin_local(struct sealing *g, struct seal *s, struct reason *why)
 	return err ? err : encode_ranges(s);
 }
 
-/* A node that was started anew since the first write may have lost what it had not sealed: said once, then the writing starts over. */
-static int begin_remote(struct sealing *g, struct seal *s, const struct fan_call *c, struct reason *why)
+/* A node whose machine was started anew since the first write may have lost what was not durable: said once, then the writing starts over.  One that was
+ * only killed has not: what it was sent is in its machine's page cache, and it seals such partitions anew. */
+static int begin_remote(struct sealing *g, struct seal *s, struct fan_call *c, struct reason *why)
 {
 	struct part *p = s->part;
 	struct wire_hello_reply hello;
 	struct reason cause = { "" };
-	int err = client_hello(c->client, &hello, &cause);
+	int err = fan_hello(g->b->m, c, &hello, &cause);
 	bool same;
 
 	if (err)
-		return reason_set(why, err == -ETIMEDOUT ? ETIMEDOUT : EIO, "partition %llu on node %u: %.250s",
-				  (unsigned long long)p->index, c->node_id, cause.text);
+		return reason_set(why, -err, "partition %llu on %.250s", (unsigned long long)p->index, cause.text);
 	pthread_mutex_lock(&p->ranges_lock);
-	same = uuid_equal(&p->incarnation, &hello.incarnation);
-	p->incarnation = hello.incarnation;
+	same = p->storage == le64_get(hello.storage);
+	p->storage = le64_get(hello.storage);
 	pthread_mutex_unlock(&p->ranges_lock);
 	if (!same)
 		return reason_set(why, EIO,
-				  "partition %llu on node %u: the node was restarted during the writing; "
+				  "partition %llu on node %u: the machine was restarted during the writing; "
 				  "what it was sent may be lost",
 				  (unsigned long long)p->index, c->node_id);
 	part_mark_clean(g->b, p);

@@ -1,9 +1,13 @@
 #include "fan.h"
+#include "head_call.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 
 #define SLICE_MS 100 /* how often calls other than the one that is waited for are looked at */
+#define RETRY_MS 50
+#define RETRY_TIMEOUTS 6 /* a node that comes and goes is put up with for so many timeouts */
 
 struct fan {
 	struct mount *m;
@@ -11,27 +15,22 @@ struct fan {
 	size_t n;
 	bool may_stop;        /* a question of the user's, not worth an unmount's waiting */
 	pthread_mutex_t lock; /* guards stop, and live of the calls */
-	bool stop;            /* all that is live was cancelled, and what starts will be */
+	_Atomic bool stop;    /* all that is live was cancelled, and what starts will be */
 };
 
-static bool lost(int err)
+/* Whether a node that failed so may be back in time. */
+static bool may_come_back(const struct mount *m, const struct client *c, int err, uint64_t first_failed_ns)
 {
-	return err == -ECONNRESET || err == -EPIPE || err == -ENOTCONN || err == -ESHUTDOWN || err == -ENODATA;
+	uint64_t timeout_ns = m->options.timeout_ms * UINT64_C(1000000), lost_ns = client_lost_ns(c),
+		 now = time_mono_ns();
+
+	return client_away(err) && (!lost_ns || now < lost_ns + timeout_ns) &&
+	       now < first_failed_ns + RETRY_TIMEOUTS * timeout_ns;
 }
 
 static int errno_of(int err)
 {
 	switch (-err) {
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case ECONNABORTED:
-	case EHOSTUNREACH:
-	case EHOSTDOWN:
-	case ENETUNREACH:
-	case ENETDOWN:
-	case ENOTCONN:
-	case EPIPE:
-	case ESHUTDOWN:
 	case ENODATA:
 	case ENODEV:
 	case EPROTO:
@@ -41,7 +40,7 @@ static int errno_of(int err)
 	case ECANCELED:
 		return -EIO;
 	default:
-		return err;
+		return client_away(err) ? -EIO : err;
 	}
 }
 
@@ -58,12 +57,31 @@ static void name_node(struct reason *why, uint32_t node_id, int err)
 int fan_to(struct mount *m, uint32_t node_id, struct fan_call *call, struct reason *why)
 {
 	struct reason cause = { "" };
+	uint64_t since_ns = time_mono_ns();
 	int err = cluster_node(m->cluster, node_id, &call->client, &cause);
 
+	while (client_away(err) && head_may_come_back(m, since_ns))
+		err = cluster_node(m->cluster, node_id, &call->client, &cause);
 	call->node_id = node_id;
 	if (!err)
 		return 0;
 	name_node(&cause, node_id, err);
+	return reason_set(why, -errno_of(err), "%s", cause.text);
+}
+
+int fan_hello(struct mount *m, struct fan_call *call, struct wire_hello_reply *ret, struct reason *why)
+{
+	struct reason cause = { "" };
+	int err = client_hello(call->client, ret, &cause);
+
+	for (uint64_t since_ns = time_mono_ns(); err && may_come_back(m, call->client, err, since_ns);) {
+		poll(NULL, 0, RETRY_MS);
+		cluster_node(m->cluster, call->node_id, &call->client, NULL);
+		err = client_hello(call->client, ret, &cause);
+	}
+	if (!err)
+		return 0;
+	name_node(&cause, call->node_id, err);
 	return reason_set(why, -errno_of(err), "%s", cause.text);
 }
 
@@ -165,18 +183,34 @@ static bool wait_slice(struct fan *f, struct fan_call *c, unsigned ms, int *ret_
 	return true;
 }
 
+/* The call failed: true when it is to be sent again in a while. */
 static bool again(struct fan *f, struct fan_call *c, int err)
 {
 	uint64_t now = time_mono_ns();
 
-	if (!lost(err) || !c->retry || c->retried || f->stop)
+	if (!c->retry || f->stop || (f->may_stop && atomic_load(&f->m->stopping)))
 		return false;
-	if (bounded(c) && now + 1000000 >= c->deadline_ns)
+	c->failed_ns = c->failed_ns ? c->failed_ns : now;
+	if (!may_come_back(f->m, c->client, err, c->failed_ns))
 		return false;
-	c->retried = true;
-	if (bounded(c))
-		c->call.timeout_ms = (unsigned)((c->deadline_ns - now) / 1000000);
+	c->retry_ns = now + RETRY_MS * UINT64_C(1000000);
+	return true;
+}
+
+/* Its node may have come back at another address.  False: not yet, for as long as `ms` at most. */
+static bool sent_again(struct fan *f, struct fan_call *c, unsigned ms)
+{
+	uint64_t now = time_mono_ns();
+
+	if (now < c->retry_ns && !f->stop) {
+		poll(NULL, 0, (int)MIN(ms, (c->retry_ns - now) / 1000000 + 1));
+		return false;
+	}
+	c->retry_ns = 0;
 	c->call.why.text[0] = '\0';
+	if (c->again_flags)
+		*c->again_flags = le32_of(le32_get(*c->again_flags) | c->again);
+	cluster_node(f->m->cluster, c->node_id, &c->client, NULL);
 	start(f, c);
 	return true;
 }
@@ -186,14 +220,16 @@ static bool settle(struct fan *f, struct fan_call *c, unsigned ms)
 {
 	int err;
 
+	if (c->retry_ns && !sent_again(f, c, ms))
+		return false;
 	if (!wait_slice(f, c, ms, &err))
 		return false;
 	pthread_mutex_lock(&f->lock);
 	c->live = false;
 	pthread_mutex_unlock(&f->lock);
+	end_ping(c);
 	if (err && again(f, c, err))
 		return false;
-	end_ping(c);
 	c->err = errno_of(err);
 	if (err)
 		name_node(&c->call.why, c->node_id, err);
@@ -240,10 +276,8 @@ int fan_run(struct mount *m, struct fan_call *calls, size_t n, bool all_or_none,
 	pthread_mutex_init(&f.lock, NULL);
 	if (cancel)
 		cancel_watch(cancel, stop_all, &f);
-	for (size_t i = 0; i < n; i++) {
-		calls[i].deadline_ns = time_mono_ns() + m->options.timeout_ms * UINT64_C(1000000);
+	for (size_t i = 0; i < n; i++)
 		start(&f, &calls[i]);
-	}
 	settle_all(&f, all_or_none, &err, &failed, over);
 	if (cancel)
 		cancel_watch(cancel, NULL, NULL);

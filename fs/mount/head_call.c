@@ -17,6 +17,8 @@ struct open_ino {
 struct head_state {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t changed;
+	uint64_t reopen_wanted,
+		reopen_done; /* how often the head was made a connection to; for which of these it has been told what is open */
 	uint64_t sequence;
 	uint64_t slots[WIRE_ONCE_SLOTS / 64]; /* bits of those in use */
 	struct map opens;                     /* ino -> struct open_ino */
@@ -116,8 +118,7 @@ static int as_io_error(int err)
 	return client_away(err) || err == -ECANCELED || err == -EPROTO ? -EIO : err;
 }
 
-/* A head that is being started again is waited for; one that has been away for longer than a timeout is not. */
-static bool may_come_back(struct mount *m, uint64_t since_ns)
+bool head_may_come_back(struct mount *m, uint64_t since_ns)
 {
 	uint64_t timeout_ns = m->options.timeout_ms * UINT64_C(1000000), lost_ns, now;
 
@@ -136,12 +137,41 @@ static int call_again_and_again(struct mount *m, struct call *call)
 
 	while (client_away(err)) {
 		since_ns = since_ns ? since_ns : time_mono_ns();
-		if (!may_come_back(m, since_ns))
+		if (!head_may_come_back(m, since_ns))
 			break;
 		*call = first;
 		err = client_call(cluster_head(m->cluster), call);
 	}
 	return err;
+}
+
+/* ret_wanted: how often there was something to tell so far. */
+static bool is_reopening(struct head_state *s, uint64_t *ret_wanted)
+{
+	pthread_mutex_lock(&s->lock);
+	bool is = s->reopen_done != s->reopen_wanted;
+	*ret_wanted = s->reopen_wanted;
+	pthread_mutex_unlock(&s->lock);
+	return is;
+}
+
+/* A head that was just started does not know yet that an inode without a name is open here. */
+static int call_once_reopened(struct mount *m, struct call *call)
+{
+	const struct call first = *call;
+	uint64_t since_ns = time_mono_ns(), before, now;
+	bool early = is_reopening(m->head, &before), late;
+	int err = call_again_and_again(m, call);
+
+	if (err != -ESTALE)
+		return err;
+	late = is_reopening(m->head, &now);
+	if (!early && !late && before == now)
+		return err;
+	while (is_reopening(m->head, &now) && head_may_come_back(m, since_ns))
+		;
+	*call = first;
+	return call_again_and_again(m, call);
 }
 
 int head_call(struct mount *m, struct call *call)
@@ -150,7 +180,7 @@ int head_call(struct mount *m, struct call *call)
 
 	if (wire_takes_once(call->type))
 		call->once = once_begin(m->head);
-	err = call_again_and_again(m, call);
+	err = call_once_reopened(m, call);
 	if (call->once)
 		once_end(m->head, call->once);
 	if (err && !is_plain_answer(err)) {
@@ -234,7 +264,7 @@ static void reopen(struct mount *m, uint64_t ino)
 {
 	struct head_state *s = m->head;
 	struct wire_open_reply reply;
-	struct wire_open body = { .ino = le64_of(ino) };
+	struct wire_open body = { .ino = le64_of(ino), .flags = le32_of(WIRE_OPEN_AGAIN) };
 	struct call call = {
 		.type = WIRE_OPEN, .body = &body, .body_bytes = sizeof(body), .reply_body = &reply, .alloc = true
 	};
@@ -260,12 +290,27 @@ static void reopen(struct mount *m, uint64_t ino)
 		send_close(m, ino);
 }
 
+void head_is_back(struct mount *m)
+{
+	pthread_mutex_lock(&m->head->lock);
+	m->head->reopen_wanted++;
+	pthread_mutex_unlock(&m->head->lock);
+}
+
 void head_reopen_all(struct mount *m)
 {
-	uint64_t *inos;
-	size_t n = list_opens(m->head, &inos);
+	struct head_state *s = m->head;
+	uint64_t *inos, wanted;
+	size_t n;
 
+	pthread_mutex_lock(&s->lock);
+	wanted = s->reopen_wanted;
+	pthread_mutex_unlock(&s->lock);
+	n = list_opens(s, &inos);
 	for (size_t i = 0; i < n; i++)
 		reopen(m, inos[i]);
 	free(inos);
+	pthread_mutex_lock(&s->lock);
+	s->reopen_done = wanted;
+	pthread_mutex_unlock(&s->lock);
 }

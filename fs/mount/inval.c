@@ -14,8 +14,8 @@
 enum job_kind { JOB_NODES, JOB_ENTRY, JOB_REOPEN };
 
 /* Each has a thread of its own, for what is in one may wait for what must not wait: pages that others changed, for our own writers; entries,
- * for the kernel's directory locks; pages that we changed, for others' changes.  Attributes never wait. */
-enum queue { QUEUE_PAGES, QUEUE_ENTRIES, QUEUE_OWN, QUEUE_ATTRS, QUEUES };
+ * for the kernel's directory locks; pages that we changed, for others' changes; what is open, for the head.  Attributes never wait. */
+enum queue { QUEUE_PAGES, QUEUE_ENTRIES, QUEUE_OWN, QUEUE_ATTRS, QUEUE_REOPEN, QUEUES };
 
 /* One thing to tell the kernel (or, once it is back, the head). */
 struct job {
@@ -418,7 +418,7 @@ void inval_reopen(struct mount *m)
 	if (!j)
 		return;
 	j->kind = JOB_REOPEN;
-	j->queue = QUEUE_ENTRIES;
+	j->queue = QUEUE_REOPEN;
 	job_add(m->inval, j);
 }
 
@@ -502,7 +502,7 @@ void inval_published(struct mount *m, uint64_t ino, const struct node *but)
 
 void inval_drain(struct mount *m)
 {
-	for (enum queue i = 0; i < QUEUES; i++) {
+	for (enum queue i = 0; i < QUEUE_REOPEN; i++) {
 		struct job *j = atomic_load(&m->inval->n_jobs[i]) ? calloc(1, sizeof(*j)) : NULL;
 		if (!j)
 			continue;

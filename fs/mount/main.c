@@ -290,6 +290,8 @@ static void on_state(void *arg, bool up, const struct wire_hello_reply *hello)
 		log_info("the head is lost; nothing cached is trusted until it is back");
 	else if (was_lost)
 		log_info("the head is back");
+	if (up)
+		head_is_back(m);
 	inval_all(m);
 	if (up) {
 		inval_reopen(m);

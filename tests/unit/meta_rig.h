@@ -258,11 +258,16 @@ static inline int rig_write(struct rig *r, uint64_t ino, const char *text)
 	return rig_call(r, WIRE_INLINE_WRITE, &body, text, strlen(text));
 }
 
-static inline int rig_open(struct rig *r, uint64_t ino)
+static inline int rig_open_as(struct rig *r, uint64_t ino, uint32_t flags)
 {
-	struct wire_ino body = { le64_of(ino) };
+	struct wire_open body = { le64_of(ino), le32_of(flags), le32_of(0) };
 
 	return rig_call(r, WIRE_OPEN, &body, NULL, 0);
+}
+
+static inline int rig_open(struct rig *r, uint64_t ino)
+{
+	return rig_open_as(r, ino, 0);
 }
 
 static inline int rig_close(struct rig *r, uint64_t ino)

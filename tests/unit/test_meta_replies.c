@@ -208,7 +208,10 @@ static void test_grace(struct rig *r)
 	r->d.grace_ns = 0;
 	CHECK(!meta_grace_over(r->d.meta, &reap));
 	CHECK(rig_unlink(r, WIRE_UNLINK, META_ROOT, "open3") == 0); /* by another, before its opener has spoken */
-	CHECK(rig_getattr(r, f) == 0 && rig_getattr(r, g) == 0 && rig_open(r, h) == 0 && rig_open(r, f) == 0);
+	CHECK(rig_getattr(r, f) == -ESTALE && rig_open(r, f) == -ESTALE && rig_getattr(r, h) == -ESTALE);
+	CHECK(rig_open_as(r, h, WIRE_OPEN_AGAIN) == 0 && rig_open_as(r, f, WIRE_OPEN_AGAIN) == 0);
+	CHECK(rig_getattr(r, f) == 0 && rig_open_as(r, f, 2) == -EINVAL);
+	CHECK(rig_open(r, f) == 0);
 	other = le64_get(r->op.reply.open.layout.object);
 	r->d.meta->grace_until_ns = 1;
 	CHECK(meta_grace_over(r->d.meta, &reap) && reap && meta_grace_over(r->d.meta, &reap));
