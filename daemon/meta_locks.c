@@ -1,310 +1,5 @@
 #include "meta_locks.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
-
-#include "log.h"
-
-#define DROP_NOW 1 /* a lock_client.drop_ns that is long over */
-#define DEADLOCK_STEPS 4096
-#define DEADLOCK_DEPTH 32
-
-/* ---- what is in meta.db ---- */
-
-struct keeper {
-	struct meta *m;
-	uint64_t ino;
-};
-
-static int keep(void *arg, const struct lock *l, bool added)
-{
-	struct keeper *k = arg;
-	struct locks *t = k->m->locks;
-
-	if (!added) {
-		t->n_locks--;
-		return db_run(k->m->db, SQL_LOCK_DEL, db_int(k->ino), db_int(l->kind), db_int(l->client),
-			      db_int(l->owner), db_int(l->start));
-	}
-	t->n_locks++;
-	return db_run(k->m->db, SQL_LOCK_ADD, db_int(k->ino), db_int(l->kind), db_int(l->client), db_int(l->owner),
-		      db_int(l->start), db_int(l->end), db_int(l->type), db_int(l->pid), db_int(l->place));
-}
-
-/* The map holds the first of the list, so it follows each change of it. */
-static int set_list(struct meta *m, uint64_t ino, struct lock *first)
-{
-	if (first)
-		return map_put(&m->locks->files, ino, first);
-	map_del(&m->locks->files, ino);
-	return 0;
-}
-
-static int apply(struct meta *m, uint64_t ino, const struct lock *want)
-{
-	struct keeper k = { m, ino };
-	struct lock_watch watch = { keep, &k };
-	struct lock *before = map_get(&m->locks->files, ino), *list = before;
-	int err = before ? 0 : map_put(&m->locks->files, ino, m); /* room for it, so that nothing can fail below */
-
-	if (err)
-		return err;
-	err = lock_apply(&list, want, &watch);
-	set_list(m, ino, list);
-	return err;
-}
-
-static void clear_lists(struct meta *m)
-{
-	size_t pos = 0;
-	uint64_t ino;
-	void *value;
-
-	while (map_next(&m->locks->files, &pos, &ino, &value)) {
-		struct lock *list = value;
-		lock_free_list(&list);
-	}
-	map_fini(&m->locks->files);
-	map_init(&m->locks->files);
-	m->locks->n_locks = 0;
-}
-
-static int load_lists(struct meta *m)
-{
-	int rc = db_query(m->db, SQL_LOCK_LIST, NULL, 0), err = 0;
-
-	for (; rc == 1 && !err; rc = db_next(m->db, SQL_LOCK_LIST)) {
-		uint64_t ino = db_u64(m->db, SQL_LOCK_LIST, 0);
-		struct lock *list = map_get(&m->locks->files, ino);
-		struct lock l = { .kind = (uint32_t)db_u64(m->db, SQL_LOCK_LIST, 1),
-				  .client = db_u64(m->db, SQL_LOCK_LIST, 2),
-				  .owner = db_u64(m->db, SQL_LOCK_LIST, 3),
-				  .start = db_u64(m->db, SQL_LOCK_LIST, 4),
-				  .end = db_u64(m->db, SQL_LOCK_LIST, 5),
-				  .type = (uint32_t)db_u64(m->db, SQL_LOCK_LIST, 6),
-				  .pid = (uint32_t)db_u64(m->db, SQL_LOCK_LIST, 7),
-				  .place = db_u64(m->db, SQL_LOCK_LIST, 8) };
-		err = lock_insert(&list, &l);
-		if (!err)
-			err = set_list(m, ino, list);
-		m->locks->n_locks += !err;
-	}
-	db_done(m->db);
-	return rc < 0 ? rc : err;
-}
-
-int locks_begin(struct meta *m)
-{
-	return meta_begin(m);
-}
-
-int locks_commit(struct meta *m, int err)
-{
-	if (err)
-		db_rollback(m->db);
-	else
-		err = db_commit(m->db);
-	if (err) {
-		clear_lists(m);
-		if (load_lists(m))
-			log_error("meta.db: the locks cannot be read: %s", db_error(m->db));
-	}
-	return err;
-}
-
-static void read_boot(char ret[37])
-{
-	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, ret, 36);
-
-	ret[n > 0 ? n : 0] = '\0';
-}
-
-/* What was written by another run of this machine is not known to be the last that was acknowledged. */
-static int load_clients(struct meta *m)
-{
-	uint64_t until = time_mono_ns() + LOCK_RESTART_MS * UINT64_C(1000000);
-	int rc = db_query(m->db, SQL_LOCKER_LIST, NULL, 0);
-
-	for (; rc == 1; rc = db_next(m->db, SQL_LOCKER_LIST)) {
-		struct uuid session = { 0 };
-		struct lock_client *c;
-		size_t len, boot_len;
-		const void *uuid = db_blob(m->db, SQL_LOCKER_LIST, 1, &len);
-		const void *boot = db_blob(m->db, SQL_LOCKER_LIST, 2, &boot_len);
-		bool same = boot_len && boot_len == strlen(m->locks->boot) && !memcmp(boot, m->locks->boot, boot_len);
-		memcpy(&session, uuid, MIN(len, sizeof(session)));
-		c = lock_client_add(m, &session, db_u64(m->db, SQL_LOCKER_LIST, 0));
-		if (!c)
-			return -ENOMEM;
-		c->drop_ns = same ? until : DROP_NOW;
-	}
-	db_done(m->db);
-	return rc;
-}
-
-/* Before the first connection: whoever must go has gone by then. */
-static int drop_stale(struct meta *m)
-{
-	struct lock_client *c, *next;
-	int err = locks_begin(m);
-
-	if (err)
-		return err;
-	for (c = LIST_FIRST(&m->locks->clients); c && !err; c = LIST_NEXT(c, link))
-		if (c->drop_ns == DROP_NOW)
-			err = lock_client_drop(m, c, NULL);
-	err = locks_commit(m, err);
-	for (c = LIST_FIRST(&m->locks->clients); c && !err; c = next) {
-		next = LIST_NEXT(c, link);
-		if (c->drop_ns == DROP_NOW)
-			lock_client_free(c);
-	}
-	pthread_mutex_unlock(&m->lock);
-	return err;
-}
-
-int locks_load(struct meta *m)
-{
-	int err;
-
-	m->locks = calloc(1, sizeof(*m->locks));
-	if (!m->locks)
-		return -ENOMEM;
-	m->locks->wake_fd = -1;
-	map_init(&m->locks->files);
-	LIST_INIT(&m->locks->clients);
-	TAILQ_INIT(&m->locks->waits);
-	read_boot(m->locks->boot);
-	err = load_clients(m);
-	if (!err)
-		err = load_lists(m);
-	return err ? err : drop_stale(m);
-}
-
-void locks_free(struct meta *m)
-{
-	struct lock_client *c;
-	struct lock_wait *w;
-
-	if (!m->locks)
-		return;
-	clear_lists(m);
-	map_fini(&m->locks->files);
-	while ((w = TAILQ_FIRST(&m->locks->waits)))
-		locks_forget_wait(m, w);
-	while ((c = LIST_FIRST(&m->locks->clients)))
-		lock_client_free(c);
-	free(m->locks);
-	m->locks = NULL;
-}
-
-/* ---- waits ---- */
-
-void locks_forget_wait(struct meta *m, struct lock_wait *w)
-{
-	TAILQ_REMOVE(&m->locks->waits, w, link);
-	m->locks->n_waits--;
-	free(w);
-}
-
-static struct lock_wait *find_wait(struct meta *m, uint64_t client, uint64_t id)
-{
-	struct lock_wait *w;
-
-	TAILQ_FOREACH(w, &m->locks->waits, link)
-	{
-		if (w->want.client == client && w->id == id)
-			return w;
-	}
-	return NULL;
-}
-
-static int add_wait(struct meta *m, uint64_t ino, const struct lock *want, uint64_t id, uint64_t session)
-{
-	struct lock_wait *w = find_wait(m, want->client, id);
-
-	if (!w) {
-		if (m->locks->n_waits == LOCK_WAITS_MAX)
-			return -ENOLCK;
-		w = calloc(1, sizeof(*w));
-		if (!w)
-			return -ENOMEM;
-		TAILQ_INSERT_TAIL(&m->locks->waits, w, link);
-		m->locks->n_waits++;
-	}
-	w->want = *want;
-	w->ino = ino;
-	w->id = id;
-	w->session = session;
-	w->seen_ns = time_mono_ns();
-	return 0;
-}
-
-static bool is_over(const struct lock_wait *w, uint64_t now)
-{
-	return now - w->seen_ns > LOCK_WAIT_MS * UINT64_C(1000000);
-}
-
-/* Of those that wait for the same, the oldest is told: one that came later would only be refused. */
-void locks_wake(struct meta *m, uint64_t ino, struct lock_pokes *pokes)
-{
-	struct lock *told = NULL;
-	uint64_t now = time_mono_ns();
-	struct lock_wait *w, *next;
-
-	for (w = TAILQ_FIRST(&m->locks->waits); w && pokes->n < LOCK_POKES_MAX; w = next) {
-		next = TAILQ_NEXT(w, link);
-		if (is_over(w, now)) {
-			locks_forget_wait(m, w);
-			continue;
-		}
-		if (w->ino != ino || lock_conflict(map_get(&m->locks->files, ino), &w->want) ||
-		    lock_conflict(told, &w->want))
-			continue;
-		pokes->at[pokes->n].session = w->session;
-		pokes->at[pokes->n].ino = ino;
-		pokes->at[pokes->n++].id = w->id;
-		if (lock_insert(&told, &w->want))
-			break;
-	}
-	lock_free_list(&told);
-}
-
-void locks_poke(struct meta *m, const struct lock_pokes *pokes)
-{
-	for (size_t i = 0; i < pokes->n; i++)
-		inval_poke(m->inval, pokes->at[i].session, pokes->at[i].ino, pokes->at[i].id);
-}
-
-/* Whether someone that is in the way of `want` waits, in the end, for `me`. */
-static bool waits_for(struct meta *m, uint64_t ino, const struct lock *want, const struct lock *me, unsigned depth,
-		      unsigned *steps)
-{
-	uint64_t now = time_mono_ns();
-	struct lock_wait *w;
-
-	for (const struct lock *l = map_get(&m->locks->files, ino); l; l = l->next) {
-		if (!lock_conflicts(l, want))
-			continue;
-		if (lock_same_owner(l, me))
-			return true;
-		if (depth == DEADLOCK_DEPTH)
-			continue;
-		TAILQ_FOREACH(w, &m->locks->waits, link)
-		{
-			if (++*steps > DEADLOCK_STEPS)
-				return false;
-			if (lock_same_owner(&w->want, l) && !is_over(w, now) &&
-			    waits_for(m, w->ino, &w->want, me, depth + 1, steps))
-				return true;
-		}
-	}
-	return false;
-}
-
-/* ---- the message ---- */
-
 static int check(const struct wire_lock *b, struct reason *why)
 {
 	uint32_t type = le32_get(b->type), kind = le32_get(b->kind), flags = le32_get(b->flags);
@@ -338,17 +33,15 @@ static void reply_lock(struct meta_op *op, const struct lock_client *c, const st
 static int refuse(struct meta *m, const struct wire_lock *b, const struct lock *want, uint64_t session,
 		  struct lock_wait *mine)
 {
-	unsigned steps = 0;
-
 	if (!(le32_get(b->flags) & WIRE_LOCK_WAIT))
 		return -EAGAIN;
 	/* flock has no such promise, and an owner of it is a file, which may have other users. */
-	if (want->kind == WIRE_LOCK_POSIX && waits_for(m, le64_get(b->ino), want, want, 0, &steps)) {
+	if (want->kind == WIRE_LOCK_POSIX && locks_deadlock(m, le64_get(b->ino), want)) {
 		if (mine)
 			locks_forget_wait(m, mine);
 		return -EDEADLK;
 	}
-	int err = add_wait(m, le64_get(b->ino), want, le64_get(b->wait), session);
+	int err = locks_add_wait(m, le64_get(b->ino), want, le64_get(b->wait), session);
 	return err ? err : -EAGAIN;
 }
 
@@ -361,7 +54,7 @@ static int set(struct meta_op *op, struct lock_client *c, const struct lock *wan
 	struct meta *m = op->m;
 	bool blocked = lock_conflict(map_get(&m->locks->files, ino), want);
 	struct lock_wait *mine =
-		le32_get(b->flags) & WIRE_LOCK_WAIT ? find_wait(m, c->tenure, le64_get(b->wait)) : NULL;
+		le32_get(b->flags) & WIRE_LOCK_WAIT ? locks_find_wait(m, c->tenure, le64_get(b->wait)) : NULL;
 	int err = 0;
 
 	*ret_status = 0;
@@ -369,7 +62,7 @@ static int set(struct meta_op *op, struct lock_client *c, const struct lock *wan
 		/* As the kernel does: to change a lock gives up the old one first, or two who do would wait for each other. */
 		struct lock none = *want;
 		none.type = WIRE_LOCK_NONE;
-		err = apply(m, ino, &none);
+		err = locks_apply(m, ino, &none);
 	} else if (!blocked && want->type != WIRE_LOCK_NONE && m->locks->n_locks >= LOCK_COUNT_MAX) {
 		*ret_status = -ENOLCK;
 		return 0;
@@ -379,7 +72,7 @@ static int set(struct meta_op *op, struct lock_client *c, const struct lock *wan
 	} else {
 		if (mine)
 			locks_forget_wait(m, mine);
-		err = apply(m, ino, want);
+		err = locks_apply(m, ino, want);
 	}
 	if (!err && (blocked || want->type != WIRE_LOCK_WRITE))
 		locks_wake(m, ino, pokes);
@@ -460,7 +153,7 @@ static int forget(struct meta_op *op, struct lock_pokes *pokes)
 
 	pthread_mutex_lock(&op->m->lock);
 	err = find_client(op, &c);
-	w = c ? find_wait(op->m, c->tenure, le64_get(b->wait)) : NULL;
+	w = c ? locks_find_wait(op->m, c->tenure, le64_get(b->wait)) : NULL;
 	if (w) {
 		uint64_t ino = w->ino;
 		locks_forget_wait(op->m, w);

@@ -1,8 +1,10 @@
 /* meta_locks.h - the locks of all files, which mount holds them and who waits for them.
  *
- *   lock_table.c   the ranges of one file
- *   meta_locks.c   the message LOCK; what it changes is in meta.db, in the same transaction
- *   meta_leases.c  the mounts that hold locks: they come, go, and lose them
+ *   lock_table.c       the ranges of one file
+ *   meta_locks.c       the message LOCK
+ *   meta_locks_db.c    all that is held; what changes it is in meta.db, in the same transaction
+ *   meta_locks_wait.c  who waits, and who is to be told
+ *   meta_leases.c      the mounts that hold locks: they come, go, and lose them
  *
  * A request never waits here.  One that would is noted as a wait; when its range becomes free its mount is poked and asks again.
  * All of this is guarded by meta.lock.
@@ -64,12 +66,20 @@ struct lock_pokes {
 	} at[LOCK_POKES_MAX];
 };
 
-/* meta_locks.c */
+/* meta_locks_db.c */
 int locks_load(struct meta *m); /* what meta.db holds; those who held it have LOCK_RESTART_MS to come back */
 void locks_free(struct meta *m);
 int locks_begin(struct meta *m); /* a transaction; takes meta.lock */
 /* Ends it, but keeps meta.lock.  A failure puts the tables back to what is in meta.db (but for the list of clients). */
 int locks_commit(struct meta *m, int err);
+int locks_apply(struct meta *m, uint64_t ino, const struct lock *want); /* lock_apply, in a transaction */
+
+/* meta_locks_wait.c */
+struct lock_wait *locks_find_wait(struct meta *m, uint64_t client, uint64_t id);
+int locks_add_wait(struct meta *m, uint64_t ino, const struct lock *want, uint64_t id,
+		   uint64_t session); /* or renews */
+/* Whether someone that is in the way of `want` waits, in the end, for who wants it. */
+bool locks_deadlock(struct meta *m, uint64_t ino, const struct lock *want);
 void locks_wake(struct meta *m, uint64_t ino,
 		struct lock_pokes *pokes);                       /* the waits that nothing is in the way of now */
 void locks_poke(struct meta *m, const struct lock_pokes *pokes); /* no lock held */

@@ -304,3 +304,160 @@ def test_what_was_written_under_a_lock_is_seen_under_the_next(workers, elsewhere
         assert r.answer() == 0
         assert r.pread(fr, 8, 0) == f"{i:8d}"
         assert r.setlk(fr, "u") == 0
+
+
+# ---- mounts and heads that die ----
+
+
+@pytest.fixture
+def two(fresh, workers):
+    """A cluster of its own: (cluster, (worker, fd) on the head's machine, (worker, fd) elsewhere)."""
+    c = fresh(2, fixed_ports=True)
+    (c.mounts[0] / "f").write_bytes(b"x" * 1000)
+    return (c, *((w, w.opened(m / "f")) for w, m in zip(workers(2), c.mounts)))
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["on the head", "elsewhere"])
+def test_a_killed_mount_frees_its_locks(two, which):
+    c, *both = two
+    (a, fa), (b, fb) = both[which], both[1 - which]
+    assert a.setlk(fa, "w") == 0 and a.flock(fa, EX) == 0
+    b.start("setlk", fb, "w", 0, 0, True)
+    until_waiting(c.mounts[1 - which])
+    c.mounts.pop(which).kill()
+    assert b.answer() == 0
+    cl.until(lambda: b.flock(fb, EX | NB) == 0)
+
+
+def test_a_mount_that_is_told_to_end_frees_its_locks(two):
+    c, (a, fa), (b, fb) = two
+    assert b.setlk(fb, "w") == 0
+    assert c.mounts.pop().process.stop() == 0
+    assert a.setlk(fa, "w") == 0, "at once, and not after the lease"
+
+
+def test_locks_outlive_the_head(two, workers):
+    c, (a, fa), (b, fb) = two
+    other, = workers(1)
+    fo = other.opened(c.mounts[0] / "f")
+    assert a.setlk(fa, "w", 0, 10) == 0 and b.setlk(fb, "r", 20, 10) == 0 and b.flock(fb, SH) == 0
+    b.start("setlk", fb, "w", 0, 5, True)
+    until_waiting(c.mounts[1])
+    for _ in range(2):
+        c.nodes[0].process.kill()
+        c.nodes[0].start()
+        assert other.setlk(fo, "w", 0, 10) == AGAIN and other.setlk(fo, "w", 20, 5) == AGAIN
+        assert other.flock(fo, EX | NB) == AGAIN and other.flock(fo, SH | NB) == 0
+        assert other.getlk(fo, "r", 0, 0)[:3] == ["w", 0, 10]
+    assert a.setlk(fa, "u") == 0
+    assert b.answer() == 0
+    assert b.setlk(fb, "u") == 0 and other.setlk(fo, "w") == 0
+    assert not [line for m in c.mounts for line in m.errors() if "lost" in line]
+
+
+def test_locks_that_are_freed_while_the_head_is_away(fresh, workers):
+    """A close does not wait for ever; the head hears of it when it is back."""
+    c = fresh(2, fixed_ports=True, options="timeout=1")
+    (a, fa), (b, fb) = ((w, w.opened(m / "f")) for w, m in zip(workers(2), c.mounts))
+    assert a.setlk(fa, "w", 0, 10) == 0 and a.flock(fa, EX) == 0 and a.setlk(fa, "w", 20, 10, False, True) == 0
+    c.nodes[0].process.kill()
+    a.kill()
+    c.nodes[0].start()
+    b.start("setlk", fb, "w", 0, 0, True)
+    assert b.answer() == 0
+    cl.until(lambda: b.flock(fb, EX | NB) == 0)
+
+
+def cut_off(c, mount, other):
+    """The mount does not answer; the head gives up on it when another mount changes what it has cached."""
+    os.stat(mount / "f")
+    mount.process.signal(signal.SIGSTOP)
+    (other / "f").chmod(0o600)
+    c.nodes[0].process.wait_line("is cut off")
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["on the head", "elsewhere"])
+def test_a_mount_that_is_cut_off_for_a_moment_keeps_its_locks(two, which):
+    c, *both = two
+    (a, fa), (b, fb) = both[which], both[1 - which]
+    assert a.setlk(fa, "w", 0, 10) == 0
+    cut_off(c, c.mounts[which], c.mounts[1 - which])
+    assert b.setlk(fb, "w", 0, 10) == AGAIN
+    c.mounts[which].process.signal(signal.SIGCONT)
+    assert a.setlk(fa, "r", 5, 5) == 0, "nothing is lost"
+    assert b.getlk(fb, "w", 0, 10)[:3] == ["w", 0, 5]
+    assert a.setlk(fa, "u") == 0 and b.setlk(fb, "w", 0, 10) == 0
+
+
+def test_a_mount_that_is_cut_off_for_long_is_told_of_what_it_lost(two):
+    c, (a, fa), (b, fb) = two
+    assert b.setlk(fb, "w", 0, 10) == 0 and b.flock(fb, EX) == 0
+    cut_off(c, c.mounts[1], c.mounts[0])
+    a.start("setlk", fa, "w", 0, 10, True)
+    assert a.answer() == 0
+    c.mounts[1].process.signal(signal.SIGCONT)
+    c.mounts[1].process.wait_line("locks of 2 owners are lost")
+    assert b.pread(fb, 1, 0) == "x", "reads and writes go on"
+    assert b.setlk(fb, "w", 50, 10) == -errno.ENOLCK
+    assert b.setlk(fb, "w", 50, 10) == 0 and b.setlk(fb, "w", 0, 10) == AGAIN
+    assert b.flock(fb, UN) == -errno.ENOLCK
+    assert b.flock(fb, EX) == 0
+
+
+@pytest.mark.slow
+def test_a_silent_network(fresh, hosts, workers):
+    spaces = hosts(2)
+    c = fresh(2, prefixes=[s[0] for s in spaces], hosts=[s[1] for s in spaces], options="timeout=2")
+    (a, fa), (b, fb) = ((w, w.opened(m / "f")) for w, m in zip(workers(2), c.mounts))
+    assert b.setlk(fb, "w", 0, 10) == 0
+    hosts.cut(2)
+    with cl.expect_errno(errno.EIO, errno.ETIMEDOUT):
+        os.listdir(c.mounts[1].path)
+    assert a.setlk(fa, "w", 0, 10) == AGAIN
+    hosts.join(2)
+    cl.until(lambda: b.setlk(fb, "r", 5, 5) == 0, 60)
+    assert a.getlk(fa, "w", 0, 10)[:3] == ["w", 0, 5]
+    hosts.cut(2)
+    a.start("setlk", fa, "w", 0, 10, True)
+    assert a.answer() == 0
+    hosts.join(2)
+    cl.until(lambda: b.setlk(fb, "w", 50, 10) == -errno.ENOLCK, 60)
+    assert b.setlk(fb, "w", 0, 10) == AGAIN and b.setlk(fb, "w", 50, 10) == 0
+
+
+# ---- a program that relies on them ----
+
+SQLITE = """
+import sqlite3, sys
+path, journal, synchronous, n = sys.argv[1:]
+db = sqlite3.connect(path, timeout=120, isolation_level=None)
+assert db.execute(f"PRAGMA journal_mode={journal}").fetchone() == (journal,)
+db.execute(f"PRAGMA synchronous={synchronous}")
+for _ in range(int(n)):
+    db.execute("BEGIN IMMEDIATE")
+    value, = db.execute("SELECT max(n) FROM t").fetchone()
+    db.execute("UPDATE t SET n = ?", (value + 1,))
+    db.execute("INSERT INTO log VALUES(?, ?)", (value + 1, "x" * (value % 3000)))
+    db.execute("COMMIT")
+"""
+
+
+@pytest.mark.parametrize("journal, synchronous", [("delete", "full"), ("truncate", "off"), ("persist", "normal")])
+def test_sqlite_between_mounts(elsewhere, journal, synchronous):
+    sqlite3 = pytest.importorskip("sqlite3")
+    n, processes = 15, 4
+    db = sqlite3.connect(elsewhere[0] / "db")
+    db.executescript(f"PRAGMA journal_mode={journal}; CREATE TABLE t(n); INSERT INTO t VALUES(0);"
+                     "CREATE TABLE log(n INTEGER PRIMARY KEY, text);")
+    db.close()
+    running = [subprocess.Popen([sys.executable, "-c", SQLITE, elsewhere[i % 2] / "db", journal, synchronous, str(n)],
+                                stderr=subprocess.PIPE, text=True, preexec_fn=cl.die_with_parent) for i in range(processes)]
+    said = [p.communicate(timeout=140 * cl.SLOWER)[1] for p in running]
+    assert said == [""] * processes
+    for where in elsewhere:
+        db = sqlite3.connect(where / "db")
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("SELECT n FROM t").fetchall() == [(n * processes,)]
+        assert db.execute("SELECT count(*), sum(length(text)) FROM log").fetchone() == (
+            n * processes, sum(i % 3000 for i in range(n * processes)))
+        db.close()

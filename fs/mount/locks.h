@@ -39,7 +39,8 @@ struct lock_wait {
 };
 
 int locks_new(struct mount *m, struct locks **ret);
-void locks_stop(struct mount *m); /* those that wait get -EINTR; tells the head that all locks go */
+void locks_stop(struct mount *m); /* those that wait get -EINTR; before the handles go */
+void locks_end(struct mount *m);  /* tells the head that all locks go; when what was written is settled */
 void locks_free(struct mount *m);
 
 int locks_test(struct mount *m, const struct lock_ask *ask,

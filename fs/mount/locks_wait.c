@@ -246,8 +246,6 @@ int locks_new(struct mount *m, struct locks **ret)
 
 void locks_stop(struct mount *m)
 {
-	struct lock_ask none = { 0 };
-	struct wire_lock_reply reply;
 	struct locks *l = m->locks;
 	struct lock_wait *w;
 
@@ -260,6 +258,14 @@ void locks_stop(struct mount *m)
 		TAILQ_REMOVE(&l->waits, w, link);
 		w->done(w, -EINTR);
 	}
+}
+
+void locks_end(struct mount *m)
+{
+	struct lock_ask none = { 0 };
+	struct wire_lock_reply reply;
+	struct locks *l = m->locks;
+
 	if (l->next_wait || l->tenure)
 		locks_ask_head(l, 0, &none, WIRE_LOCK_END, 0, &reply);
 }

@@ -426,11 +426,12 @@ static void finish(struct program *p)
 	atomic_store(&m->stopping, true);
 	pool_free(m->slow);
 	pool_free(m->control);
+	locks_stop(m);
 	/* A signal may end the mount while files are open: what was written is told as if they had been closed. */
 	file_settle_all(m);
 	array_each(m, flush_array);
 	handle_close_all(m);
-	locks_stop(m);
+	locks_end(m);
 	inval_stop(m->inval);
 	free_nodes(m);
 	cluster_free(m->cluster);
