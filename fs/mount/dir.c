@@ -99,12 +99,17 @@ static int lookup_view(struct mount *m, struct node *dir, enum node_kind kind, u
 	return err;
 }
 
+bool dir_is_control(const struct mount *m, const struct node *dir, const char *name)
+{
+	return dir == m->root && !strcmp(name, CONTROL_NAME);
+}
+
 /* Whether `name` is one that the mount itself shows in this directory; *ret_err tells how looking it up went. */
 static bool lookup_shown(struct mount *m, struct node *dir, const char *name, struct node **ret, int *ret_err)
 {
 	struct wire_attr attr;
 
-	if (dir == m->root && !strcmp(name, CONTROL_NAME)) {
+	if (dir_is_control(m, dir, name)) {
 		*ret_err = node_of_view(m, NODE_CONTROLDIR, 0, NULL, 0, name, ret);
 		return true;
 	}
@@ -210,7 +215,7 @@ static int dir_make(struct mount *m, struct node *dir, const char *name, const s
 
 	if (err)
 		return err;
-	if (dir_view_exists(&attr, name) || (dir == m->root && !strcmp(name, CONTROL_NAME)))
+	if (dir_view_exists(&attr, name) || dir_is_control(m, dir, name))
 		return -EEXIST;
 	if (node_is_array(&attr) && !strcmp(name, "c"))
 		return make_top(m, dir, &attr, what, ret);
@@ -292,6 +297,8 @@ static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 		return err;
 	if (dir_view_exists(&attr, name))
 		return strcmp(name, "compute") ? -EPERM : -EISDIR;
+	if (dir_is_control(m, dir, name))
+		return -EISDIR;
 	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR))
 		return unlink_top(m, dir);
 	err = head_unlink(m, dir->ino, name, &attr);
@@ -312,6 +319,8 @@ static int dir_rmdir(struct mount *m, struct node *dir, const char *name)
 		return err;
 	if (dir_view_exists(&attr, name))
 		return strcmp(name, "compute") ? -ENOTDIR : -EPERM;
+	if (dir_is_control(m, dir, name))
+		return -EPERM;
 	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR)) {
 		err = chunk_all_gone(m, dir->ino);
 		if (!err)

@@ -8,6 +8,8 @@
 
 /* Whether `name` is a view (data, data.npy, compute) of the array that the directory's attributes describe. */
 bool dir_view_exists(const struct wire_attr *dir, const char *name);
+/* Whether `name` there is .slabfs. */
+bool dir_is_control(const struct mount *m, const struct node *dir, const char *name);
 void dir_changed(struct mount *m, struct node *dir);
 void node_removed(struct mount *m, const struct wire_attr *now);
 

@@ -9,6 +9,7 @@
  *              one file a kind of node, each a `const struct node_ops`
  *   entries.c  what is known of the names in a directory
  *   names.c    rename and link, which join two nodes of any kind
+ *   refuse.c   why an array does not do what a directory would
  *   adopt.c    chunks that were written before their zarr.json
  *   array.c    arrays that are in use: document, layout, generation
  *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals

@@ -6,6 +6,7 @@
 #include "file.h"
 #include "head.h"
 #include "inval.h"
+#include "refuse.h"
 #include "zarr.h"
 
 #include <stdio.h>
@@ -50,7 +51,7 @@ static int place_of(struct mount *m, struct node *dir, const char *name, struct 
 		ret->name = ret->hidden;
 		return 0;
 	}
-	if (dir->kind != NODE_DIR)
+	if (dir->kind != NODE_DIR || dir_is_control(m, dir, name))
 		return -EPERM;
 	err = node_attr(m, dir, &attr);
 	if (err)
@@ -156,7 +157,8 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 	int err;
 
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
-		return -EINVAL;
+		return errors_add(m, to->dir, EINVAL,
+				  &(struct reason){ "a file cannot change places with a partition" });
 	if (flags & RENAME_NOREPLACE) {
 		err = to->dir->ops->lookup(m, to->dir, new_name, &existing);
 		if (!err) {
@@ -181,18 +183,18 @@ int names_rename(struct mount *m, struct node *dir, const char *name, struct nod
 	struct node *n;
 	int err = place_of(m, dir, name, &from);
 
-	if (!err)
-		err = place_of(m, new_dir, new_name, &to);
-	if (!err && from.is_partition)
-		err = -EXDEV;
-	if (!err)
-		err = dir->ops->lookup(m, dir, name, &n);
+	if (err || from.is_partition)
+		return refuse_name(m, dir, name, err ? err : -EXDEV);
+	err = place_of(m, new_dir, new_name, &to);
+	if (err)
+		return refuse_name(m, new_dir, new_name, err);
+	err = dir->ops->lookup(m, dir, name, &n);
 	if (err)
 		return err;
 	if (to.is_partition)
 		err = rename_to_partition(m, &from, &to, n, new_name, flags);
 	else if (to.dir->kind == NODE_CHUNKDIR && from.parent != to.parent)
-		err = -EXDEV;
+		err = refuse_name(m, new_dir, new_name, -EXDEV);
 	else
 		err = rename_at_head(m, &from, &to, n, new_name, flags);
 	node_unref(m, n);
@@ -208,9 +210,9 @@ int names_link(struct mount *m, struct node *n, struct node *dir, const char *na
 	int err = place_of(m, dir, name, &to);
 
 	if (err)
-		return err == -EXDEV ? -EEXIST : err;
+		return err == -EXDEV || dir_is_control(m, dir, name) ? -EEXIST : err;
 	if (n->kind != NODE_FILE && n->kind != NODE_OTHER)
-		return -EPERM;
+		return errors_add(m, n, EPERM, &(struct reason){ "what an array shows has one name only" });
 	if (to.is_partition) {
 		if (!dir->ops->lookup(m, dir, name, &existing)) {
 			node_unref(m, existing);

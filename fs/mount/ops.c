@@ -7,6 +7,7 @@
 #include "locks.h"
 #include "names.h"
 #include "ops_fuse.h"
+#include "refuse.h"
 
 #include <fcntl.h>
 
@@ -90,7 +91,9 @@ static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const 
 
 	if (strlen(name) > SLAB_NAME_MAX)
 		return -ENAMETOOLONG;
-	return dir->ops->make ? dir->ops->make(ops_mount_of(req), dir, name, what, ret) : -EPERM;
+	int err = dir->ops->make ? dir->ops->make(ops_mount_of(req), dir, name, what, ret) : -EPERM;
+
+	return refuse_name(ops_mount_of(req), dir, name, err);
 }
 
 static void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what)
@@ -129,15 +132,17 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *dir = ops_node(req, parent);
+	int err = dir->ops->unlink ? dir->ops->unlink(ops_mount_of(req), dir, name) : -EPERM;
 
-	ops_reply_err(req, dir->ops->unlink ? dir->ops->unlink(ops_mount_of(req), dir, name) : -EPERM);
+	ops_reply_err(req, refuse_name(ops_mount_of(req), dir, name, err));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *dir = ops_node(req, parent);
+	int err = dir->ops->rmdir ? dir->ops->rmdir(ops_mount_of(req), dir, name) : -EPERM;
 
-	ops_reply_err(req, dir->ops->rmdir ? dir->ops->rmdir(ops_mount_of(req), dir, name) : -EPERM);
+	ops_reply_err(req, refuse_name(ops_mount_of(req), dir, name, err));
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
@@ -215,7 +220,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 	struct node *n = ops_node(req, id);
 	struct change change = change_of(st, to_set), rest = change;
 	struct mount *m = ops_mount_of(req);
-	int err = n->ops->setattr ? 0 : -EPERM;
+	int err = n->ops->setattr ? 0 : refuse_change(m, n);
 
 	/* The size first and alone: kinds of files treat it apart from what is only attributes. */
 	rest.valid &= ~(uint32_t)WIRE_SET_SIZE;
