@@ -331,7 +331,7 @@ static int sync_locked(struct catalog *c, struct changes *ret_done)
 {
 	uint64_t upto;
 	bool broken;
-	int err;
+	int err, sync_failed = 0;
 
 	pthread_mutex_lock(&c->lock);
 	broken = c->broken;
@@ -341,9 +341,14 @@ static int sync_locked(struct catalog *c, struct changes *ret_done)
 	c->done = (struct changes){ 0 };
 	pthread_mutex_unlock(&c->lock);
 	if (!err && !broken && upto > c->synced)
-		err = db_sync(c->db);
+		err = sync_failed = db_sync(c->db);
 	if (!err)
 		c->synced = upto;
+	if (sync_failed) {
+		pthread_mutex_lock(&c->lock);
+		give_up(c, "fsync failed");
+		pthread_mutex_unlock(&c->lock);
+	}
 	return err;
 }
 

@@ -6,11 +6,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "log.h"
 
-#define WAL_PAGES "16384"
+#define WAL_PAGES 16384
 #define CACHE_KIB "131072"
 
 struct db {
@@ -21,6 +22,7 @@ struct db {
 	sqlite3_stmt *begin, *commit, *rollback;
 	char path[PATH_MAX];
 	int wal_fd;
+	atomic_bool failed; /* an fsync did: what the log holds is not known any more */
 };
 
 static int db_errno(int rc)
@@ -69,6 +71,38 @@ static int db_prepare_one(struct db *db, const char *sql, sqlite3_stmt **ret, st
 	return 0;
 }
 
+/* The kernel reports a failed write once, and takes the pages for written: a later fsync would promise what is not there.  So nothing is
+ * changed or promised any more; the next start takes from the log what is whole in it. */
+static int db_fail(struct db *db, const char *what)
+{
+	if (!atomic_exchange(&db->failed, true))
+		log_error("%s: %s failed: no more changes until the daemon is started anew", db->path, what);
+	return -EIO;
+}
+
+/* SQLite's own hook takes no notice of a failure. */
+static int on_commit(void *arg, sqlite3 *handle, const char *name, int n_pages)
+{
+	struct db *db = arg;
+	int rc = n_pages < WAL_PAGES ? SQLITE_OK
+				     : sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+	if ((rc & 0xff) == SQLITE_IOERR)
+		db_fail(db, "copying back the log");
+	return SQLITE_OK;
+}
+
+/* What a run before could not make durable is written once more, into the database itself. */
+static int db_settle(struct db *db, struct reason *why)
+{
+	int rc = sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+
+	if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_FULL)
+		return reason_set(why, -db_errno(rc), "%s: %s", db->path, sqlite3_errmsg(db->handle));
+	sqlite3_wal_hook(db->handle, on_commit, db);
+	return 0;
+}
+
 int db_open(const char *path, struct db **ret, struct reason *why)
 {
 	struct db *db = calloc(1, sizeof(*db));
@@ -85,9 +119,10 @@ int db_open(const char *path, struct db **ret, struct reason *why)
 	else
 		err = db_script(db,
 				"PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-				"PRAGMA wal_autocheckpoint=" WAL_PAGES "; PRAGMA cache_size=-" CACHE_KIB ";"
-				"PRAGMA temp_store=MEMORY;",
+				"PRAGMA cache_size=-" CACHE_KIB "; PRAGMA temp_store=MEMORY;",
 				why);
+	if (!err)
+		err = db_settle(db, why);
 	if (!err)
 		err = db_prepare_one(db, "BEGIN IMMEDIATE", &db->begin, why);
 	if (!err)
@@ -238,6 +273,8 @@ static int db_control(struct db *db, sqlite3_stmt *s)
 
 int db_begin(struct db *db)
 {
+	if (atomic_load(&db->failed))
+		return -EIO;
 	return db_control(db, db->begin);
 }
 
@@ -262,5 +299,7 @@ void db_rollback(struct db *db)
 
 int db_sync(struct db *db)
 {
-	return fdatasync(db->wal_fd) < 0 ? -errno : 0;
+	if (atomic_load(&db->failed))
+		return -EIO;
+	return fdatasync(db->wal_fd) < 0 ? db_fail(db, "fsync of the log") : 0;
 }

@@ -137,6 +137,7 @@ void part_unquarantine_locked(struct part *p)
 	part_unlink(p, ".bad");
 	free(p->bad);
 	p->bad = NULL;
+	p->new_names = true;
 	atomic_fetch_sub(&p->store->quarantined, 1);
 	log_info("store: object %llu partition %llu: replaced, out of quarantine", (unsigned long long)p->id.object,
 		 (unsigned long long)p->id.index);
@@ -354,6 +355,8 @@ static int make_sums(struct part *p, uint64_t bytes)
 	AUTO_CLOSE int fd = part_open_file(p, ".sum", O_RDWR | O_CREAT | O_TRUNC);
 	struct sums_header h = { .file_bytes = bytes, .run = SUMS_RUN_OPEN, .id = p->id };
 
+	if (fd >= 0 && ftruncate(fd, (off_t)sums_file_bytes(bytes)) < 0)
+		return -errno;
 	return fd < 0 ? fd : sums_write_header(fd, &h);
 }
 
@@ -384,6 +387,16 @@ int part_create_locked(struct part *p, const struct part_alloc *alloc, struct re
 	p->epoch++;
 	atomic_fetch_add(&p->store->partitions, 1);
 	return 0;
+}
+
+int part_sync_dir(struct store *s, uint64_t object)
+{
+	char dir[PART_PATH_MAX];
+	int err;
+
+	part_dir(object, dir);
+	err = io_fsync_dir(s->dirfd, dir);
+	return err == -ENOENT ? 0 : err;
 }
 
 int part_unlink_any(struct part *p, const char *suffix)

@@ -47,7 +47,7 @@ struct part {
 	bool new_names; /* the directory entries may not be durable */
 	bool dirty_all; /* no sum is current */
 	bool late; /* sealed without a word of its writer, who may have written a moment longer: until it is durable */
-	int sync_err;          /* an fsync failed, and nothing was written since */
+	int sync_err;          /* an fsync failed, and not all was written once more since */
 	uint64_t bytes;        /* as sealed */
 	uint64_t version;      /* of the last seal */
 	uint64_t epoch;        /* raised by whatever makes a verification in progress meaningless */
@@ -66,6 +66,8 @@ struct store {
 	struct catalog *catalog;
 	bool unclean;          /* the last stop was */
 	bool relist;           /* the catalog is empty, and the store perhaps not */
+	bool has_syncfs;       /* and it means something on the store's file system */
+	bool uncounted;        /* its partitions were not counted, or not while nothing changed */
 	atomic_bool recovered; /* every partition has been looked at since an unclean stop */
 	atomic_bool resealing_logged;
 	_Atomic uint64_t partitions, quarantined;
@@ -99,6 +101,7 @@ void part_list_unsynced(struct part *p, bool unsynced);
 
 /* ---- store_sync.c: making them durable ---- */
 
+bool store_has_syncfs(int dirfd);
 void *store_syncer_main(void *store); /* the thread */
 /* References on those with leases; ret has room for store_count_busy of them.  Both need store.lock */
 size_t store_take_open(struct store *s, uint64_t object, struct part **ret);
@@ -117,8 +120,10 @@ int part_check_good_locked(const struct part *p, struct reason *why); /* -EIO wh
 int part_quarantine_locked(struct part *p, struct reason *why, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int part_create_locked(struct part *p, const struct part_alloc *alloc, struct reason *why);
-/* Removes the files; the state is then as of a missing partition, without leases.  whole_object: the catalog is the caller's affair. */
+/* Removes the files; the state is then as of a missing partition, without leases; part_sync_dir makes it durable.
+ * whole_object: the catalog is the caller's affair. */
 int part_remove_locked(struct part *p, bool whole_object, struct reason *why);
+int part_sync_dir(struct store *s, uint64_t object); /* 0 when there is none */
 /* Before its data goes: .sum becomes .gone, so that a crash does not make it a lost partition. */
 int part_bury_locked(struct part *p);
 /* To read it; a fifo does not hold us up.  -ENOTSUP: something that is no file has its name. */
@@ -139,6 +144,8 @@ int part_mark_locked(struct part *p, uint64_t offset, uint64_t len);
 int part_seal_locked(struct part *p, struct reason *why);
 /* Data and sums to the disk, then (if sealed) the durable flag, flushed too if `flush`.  Lets go of the lock. */
 int part_sync_locked(struct part *p, bool flush, struct reason *why);
+/* On the disk the partition is no longer durable, and to be sealed anew after a crash: before its data changes. */
+int part_undurable_locked(struct part *p, struct reason *why);
 /* The same after the caller has synced the whole file system, which it began when p->epoch was `epoch`.  Does not flush the flag. */
 int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why);
 
@@ -163,7 +170,8 @@ void part_note_verified_locked(struct part *p, int fd, uint64_t first, size_t n)
 int store_each_file(struct store *s, uint64_t object, int (*fn)(void *arg, struct part_id id, const char *suffix),
 		    void *arg);
 int store_each_object(struct store *s, int (*fn)(void *arg, uint64_t object), void *arg);
-int store_count(struct store *s);                           /* sets partitions and quarantined */
+int store_count(struct store *s);                           /* adds to partitions and quarantined */
+int store_has_files(struct store *s);                       /* 1: of any partition */
 int store_recover_object(struct store *s, uint64_t object); /* the same for one (0: all), unless it was done */
 int store_recover(struct store *s); /* loads every partition once, which seals anew what needs it */
 

@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define SEAL_BLOCKS 4096     /* hashed and written at a time: 256 MiB */
-#define ATOMIC_SUM_BYTES 512 /* a .sum up to here is one sector: header and sums cannot part */
+#define SEAL_BLOCKS 4096 /* hashed and written at a time: 256 MiB */
+#define REWRITE_BYTES (1u << 20)
 
 static int write_header(struct part *p, int fd, bool durable, uint64_t run)
 {
@@ -22,8 +22,7 @@ static int write_header(struct part *p, int fd, bool durable, uint64_t run)
 	return sums_write_header(fd, &h);
 }
 
-/* On the disk the partition is no longer durable, and to be sealed anew after a crash, before its data changes. */
-static int reopen_locked(struct part *p, struct reason *why)
+int part_undurable_locked(struct part *p, struct reason *why)
 {
 	AUTO_CLOSE int fd = part_open_file(p, ".sum", O_RDWR | O_CREAT);
 	int err = fd < 0 ? fd : write_header(p, fd, false, SUMS_RUN_OPEN);
@@ -33,9 +32,16 @@ static int reopen_locked(struct part *p, struct reason *why)
 	if (err)
 		return part_fail(p, err, "cannot be opened for writing", why);
 	p->durable = false;
-	p->state = PART_OPEN;
 	p->epoch++;
 	return 0;
+}
+
+static int reopen_locked(struct part *p, struct reason *why)
+{
+	int err = part_undurable_locked(p, why);
+
+	p->state = err ? p->state : PART_OPEN;
+	return err;
 }
 
 int part_open_locked(struct part *p, const struct part_alloc *alloc, struct reason *why)
@@ -46,8 +52,6 @@ int part_open_locked(struct part *p, const struct part_alloc *alloc, struct reas
 		err = part_create_locked(p, alloc, why);
 	if (!err && p->state == PART_SEALED)
 		err = reopen_locked(p, why);
-	if (!err)
-		p->sync_err = 0;
 	return err;
 }
 
@@ -193,7 +197,8 @@ static int sync_files(struct part *p, int data, int sum, bool names)
 	struct stat st;
 	int err = fsync(data) < 0 ? -errno : 0;
 
-	if (!err && (fstat(sum, &st) < 0 || (st.st_size > ATOMIC_SUM_BYTES && fdatasync(sum) < 0)))
+	/* One sector cannot be torn: header and sums reach the disk together. */
+	if (!err && (fstat(sum, &st) < 0 || (st.st_size > SUMS_SECTOR && fdatasync(sum) < 0)))
 		err = -errno;
 	return !err && names ? sync_names(p) : err;
 }
@@ -214,15 +219,54 @@ static int set_durable_locked(struct part *p, int sum, bool flush)
 	return 0;
 }
 
+static int rewrite_file(int fd)
+{
+	AUTO_FREE void *buf = malloc(REWRITE_BYTES);
+	size_t len = REWRITE_BYTES;
+	int err = buf ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; !err && len == REWRITE_BYTES; at += len) {
+		err = io_pread(fd, buf, REWRITE_BYTES, at, &len);
+		if (!err)
+			err = io_pwrite(fd, buf, len, at);
+	}
+	return err;
+}
+
+/* After a failed fsync the kernel takes the pages for written: they go to the disk only if they are written once more.  What they hold
+ * must still be what was sealed. */
+static int rewrite_locked(struct part *p, struct reason *why)
+{
+	AUTO_CLOSE int data = part_open_file(p, "", O_RDWR);
+	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDWR);
+	int err = data < 0 ? data : sum < 0 ? sum : 0;
+
+	if (p->state != PART_SEALED)
+		return part_fail(p, p->sync_err, "an earlier fsync failed, and it has writers", why);
+	if (!err)
+		err = part_verify_clean_locked(p, data, why);
+	if (!err)
+		err = rewrite_file(data);
+	if (!err)
+		err = rewrite_file(sum);
+	if (err)
+		return part_fail(p, err, "an earlier fsync failed, and so did writing it again", why);
+	p->sync_err = 0;
+	p->new_names = true;
+	return 0;
+}
+
 int part_sync_locked(struct part *p, bool flush, struct reason *why)
 {
+	if (p->state == PART_MISSING || p->bad || (p->durable && !p->sync_err))
+		return 0;
+	if (p->sync_err) {
+		int failed = rewrite_locked(p, why);
+		if (failed)
+			return failed;
+	}
 	uint64_t epoch = p->epoch;
 	bool names = p->new_names;
-
-	if (p->sync_err)
-		return part_fail(p, p->sync_err, "an earlier fsync failed", why);
-	if (p->state == PART_MISSING || p->bad || p->durable)
-		return 0;
 	AUTO_CLOSE int data = part_open_file(p, "", O_RDONLY);
 	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDWR);
 	int err = data < 0 ? data : sum < 0 ? sum : 0;
@@ -251,7 +295,7 @@ int part_sync_locked(struct part *p, bool flush, struct reason *why)
 int part_synced_locked(struct part *p, uint64_t epoch, struct reason *why)
 {
 	if (p->sync_err)
-		return part_fail(p, p->sync_err, "an earlier fsync failed", why);
+		return part_sync_locked(p, true, why);
 	if (p->state != PART_SEALED || p->bad || p->durable || p->epoch != epoch)
 		return 0;
 	AUTO_CLOSE int sum = part_open_file(p, ".sum", O_RDWR);

@@ -168,9 +168,11 @@ static int open_sums_locked(struct part *p, struct reason *why)
 
 	if (err == -ENOENT)
 		err = part_quarantine_locked(p, why, "its checksum file is gone");
-	else if (err)
+	else if (err == -EBADMSG || err == -ENODATA)
 		err = part_quarantine_locked(p, why, "%s",
 					     detail.text[0] ? detail.text : "its checksum file is not one");
+	else if (err)
+		err = part_fail(p, err, "read of its checksum file", why);
 	else if (h.id.object != p->id.object || h.id.index != p->id.index)
 		err = part_quarantine_locked(p, why, "its checksum file is that of object %llu partition %llu",
 					     (unsigned long long)h.id.object, (unsigned long long)h.id.index);

@@ -271,7 +271,7 @@ static void end_all_leases(struct store *s)
 
 /* ---- open and close ---- */
 
-/* Reads and durably removes the mark of a clean stop; without it partitions are counted, and none at all is clean too. */
+/* Reads and durably removes the mark of a clean stop; a store without any partition's files needs none.  Its numbers may be missing. */
 static int take_clean_mark(struct store *s)
 {
 	AUTO_FREE char *text = NULL;
@@ -279,14 +279,16 @@ static int take_clean_mark(struct store *s)
 	size_t len;
 	int err = io_read_file(s->dirfd, CLEAN_NAME, 256, &text, &len);
 
-	if (err == -ENOENT ||
-	    (!err && sscanf(text, "partitions %" SCNu64 " quarantined %" SCNu64, &partitions, &quarantined) != 2)) {
-		err = store_count(s);
+	if (err == -ENOENT) {
+		err = store_has_files(s);
+		s->unclean = s->uncounted = err > 0;
 	} else if (!err) {
-		atomic_store(&s->partitions, partitions);
-		atomic_store(&s->quarantined, quarantined);
+		s->uncounted =
+			sscanf(text, "partitions %" SCNu64 " quarantined %" SCNu64, &partitions, &quarantined) != 2;
+		atomic_store(&s->partitions, s->uncounted ? 0 : partitions);
+		atomic_store(&s->quarantined, s->uncounted ? 0 : quarantined);
 	}
-	if (err)
+	if (err < 0)
 		return err;
 	if (unlinkat(s->dirfd, CLEAN_NAME, 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
@@ -296,8 +298,9 @@ static int take_clean_mark(struct store *s)
 static int write_clean_mark(struct store *s)
 {
 	char text[128];
-	int len = snprintf(text, sizeof(text), "partitions %" PRIu64 " quarantined %" PRIu64 "\n",
-			   atomic_load(&s->partitions), atomic_load(&s->quarantined));
+	int len = s->uncounted ? snprintf(text, sizeof(text), "not counted\n")
+			       : snprintf(text, sizeof(text), "partitions %" PRIu64 " quarantined %" PRIu64 "\n",
+					  atomic_load(&s->partitions), atomic_load(&s->quarantined));
 
 	return io_publish(s->dirfd, CLEAN_NAME, text, (size_t)len, 0600);
 }
@@ -305,8 +308,9 @@ static int write_clean_mark(struct store *s)
 static void *recover_main(void *arg)
 {
 	struct store *s = arg;
+	int err = s->uncounted ? store_count(s) : 0;
 
-	if (store_recover(s) == 0) {
+	if (!err && (s->unclean || s->relist) && store_recover(s) == 0) {
 		atomic_store(&s->recovered, true);
 		catalog_complete(s->catalog);
 		if (s->unclean)
@@ -322,9 +326,9 @@ static int start_threads(struct store *s)
 	int err = -pthread_create(&s->syncer, NULL, store_syncer_main, s);
 
 	s->has_syncer = !err;
-	if (!err && s->relist && !s->unclean && !atomic_load(&s->partitions))
+	if (!err && s->relist && !s->unclean && !s->uncounted && !atomic_load(&s->partitions))
 		catalog_complete(s->catalog);
-	else if (!err && (s->unclean || s->relist)) {
+	else if (!err && (s->unclean || s->relist || s->uncounted)) {
 		err = -pthread_create(&s->recoverer, NULL, recover_main, s);
 		s->has_recoverer = !err;
 	}
@@ -389,15 +393,18 @@ int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason 
 
 	while (!err && s->run == SUMS_RUN_OPEN)
 		err = random_bytes(&s->run, sizeof(s->run));
+	if (!err)
+		s->has_syncfs = store_has_syncfs(dirfd);
 	if (!err && mkdirat(dirfd, "parts", 0700) < 0 && errno != EEXIST)
 		err = -errno;
+	if (!err)
+		err = io_fsync_dir(dirfd, ".");
 	if (!err)
 		err = take_clean_mark(s);
 	if (!err)
 		err = catalog_open(dirfd, &s->catalog, &s->relist, &detail);
 	if (!err && s->unclean)
-		log_warn("store: the last stop was not clean; looking at %" PRIu64 " partitions",
-			 atomic_load(&s->partitions));
+		log_warn("store: the last stop was not clean; looking at all partitions");
 	if (!err)
 		err = start_threads(s);
 	if (!err) {

@@ -76,8 +76,8 @@ int store_seal(struct store *s, struct part_id id, uint64_t session, const struc
 void store_session_end(struct store *s, uint64_t session);
 
 int store_truncate(struct store *s, struct part_id id, uint64_t length, struct reason *why);
-/* Removes partitions [first, first + count).  whole_object: all, and later requests for the object get -ESTALE.  Not durable by
- * itself: a power cut may bring partitions back. */
+/* Removes partitions [first, first + count), durably: who makes a file longer again must not find what was cut off.  whole_object: all, and later
+ * requests for the object get -ESTALE; a power cut may bring them back, but no name of the object. */
 int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why);
 /* The same for whole objects, some of which may be dropped when it fails. */
 int store_drop_objects(struct store *s, const uint64_t *objects, size_t n, struct reason *why);

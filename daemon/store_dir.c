@@ -98,35 +98,64 @@ int store_each_object(struct store *s, int (*fn)(void *arg, uint64_t object), vo
 
 /* ---- counting and recovering ---- */
 
-static int count_file(void *arg, struct part_id id, const char *suffix)
-{
-	struct store *s = arg;
-
-	(void)id;
-	s->unclean = true; /* also what was about to become the first partition */
-	if (!*suffix)
-		atomic_fetch_add(&s->partitions, 1);
-	else if (!strcmp(suffix, ".bad"))
-		atomic_fetch_add(&s->quarantined, 1);
-	return 0;
-}
-
-static int count_object(void *arg, uint64_t object)
-{
-	return store_each_file(arg, object, count_file, arg);
-}
-
-int store_count(struct store *s)
-{
-	return store_each_object(s, count_object, s);
-}
-
 static bool is_stopping(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
 	bool stop = s->stop;
 	pthread_mutex_unlock(&s->lock);
 	return stop;
+}
+
+struct count {
+	struct store *s;
+	uint64_t partitions, quarantined;
+};
+
+static int count_file(void *arg, struct part_id id, const char *suffix)
+{
+	struct count *c = arg;
+
+	(void)id;
+	c->partitions += !*suffix;
+	c->quarantined += !strcmp(suffix, ".bad");
+	return 0;
+}
+
+static int count_object(void *arg, uint64_t object)
+{
+	struct count *c = arg;
+
+	return is_stopping(c->s) ? -ECANCELED : store_each_file(c->s, object, count_file, c);
+}
+
+int store_count(struct store *s)
+{
+	struct count c = { .s = s };
+	int err = store_each_object(s, count_object, &c);
+
+	if (err)
+		return err;
+	s->uncounted =
+		atomic_fetch_add(&s->partitions, c.partitions) || atomic_fetch_add(&s->quarantined, c.quarantined);
+	return 0;
+}
+
+static int has_file(void *arg, struct part_id id, const char *suffix)
+{
+	(void)arg;
+	(void)id;
+	(void)suffix;
+	return 1;
+}
+
+static int has_file_of(void *arg, uint64_t object)
+{
+	return store_each_file(arg, object, has_file, NULL);
+}
+
+int store_has_files(struct store *s)
+{
+	return store_each_object(s, has_file_of, s);
 }
 
 static int recover_file(void *arg, struct part_id id, const char *suffix)
@@ -324,7 +353,7 @@ int store_list(struct store *s, uint64_t object, uint64_t first, size_t max, str
 
 /* ---- dropping ---- */
 
-static int drop_one(struct store *s, struct part_id id, bool whole_object, struct reason *why)
+static int drop_one(struct store *s, struct part_id id, bool whole_object, bool *any, struct reason *why)
 {
 	struct part *p;
 	int err = part_acquire_unloaded(s, id, &p, why);
@@ -337,6 +366,7 @@ static int drop_one(struct store *s, struct part_id id, bool whole_object, struc
 		p->state = data >= 0 ? PART_SEALED : PART_MISSING;
 		p->bad = bad >= 0 ? strdup("removed") : NULL;
 	}
+	*any |= p->state != PART_MISSING || p->bad;
 	err = part_remove_locked(p, whole_object, why);
 	part_release(p);
 	return err;
@@ -356,7 +386,8 @@ static int list_in_memory(struct store *s, uint64_t object, struct listing *l)
 	return err;
 }
 
-static int drop_listed(struct store *s, uint64_t object, struct listing *l, bool whole_object, struct reason *why)
+static int drop_listed(struct store *s, uint64_t object, struct listing *l, bool whole_object, bool *any,
+		       struct reason *why)
 {
 	int err = list_in_memory(s, object, l);
 
@@ -371,7 +402,7 @@ static int drop_listed(struct store *s, uint64_t object, struct listing *l, bool
 		qsort(l->found, l->n, sizeof(*l->found), compare_u64);
 	for (size_t i = 0; !err && i < l->n; i++)
 		if (i == 0 || l->found[i] != l->found[i - 1])
-			err = drop_one(s, (struct part_id){ object, l->found[i] }, whole_object, why);
+			err = drop_one(s, (struct part_id){ object, l->found[i] }, whole_object, any, why);
 	return err;
 }
 
@@ -392,12 +423,13 @@ static int declare_dead(struct store *s, uint64_t object)
 static int drop_object(struct store *s, uint64_t object, struct reason *why)
 {
 	struct listing l = { .end = UINT64_MAX };
+	bool any = false;
 	int err;
 
 	if (declare_dead(s, object) < 0)
 		return reason_set(why, ENOMEM, "no memory");
 	catalog_drop(s->catalog, object); /* before its files: what is left of them, and not listed, is only rubbish */
-	err = drop_listed(s, object, &l, true, why);
+	err = drop_listed(s, object, &l, true, &any, why);
 	free(l.found);
 	return err;
 }
@@ -426,6 +458,7 @@ int store_drop_objects(struct store *s, const uint64_t *objects, size_t n, struc
 int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why)
 {
 	struct listing l = { .first = first, .end = UINT64_MAX };
+	bool any = s->unclean; /* what one that was killed has removed may not be durable either */
 	int err = 0;
 
 	if (whole_object)
@@ -434,10 +467,12 @@ int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count,
 		l.end = UINT64_MAX;
 	if (count <= DROP_BY_NAME_MAX) {
 		for (uint64_t i = l.first; !err && i < l.end; i++)
-			err = drop_one(s, (struct part_id){ object, i }, false, why);
-		return err;
+			err = drop_one(s, (struct part_id){ object, i }, false, &any, why);
+	} else {
+		err = drop_listed(s, object, &l, false, &any, why);
+		free(l.found);
 	}
-	err = drop_listed(s, object, &l, false, why);
-	free(l.found);
+	if (!err && any && part_sync_dir(s, object) < 0)
+		err = reason_set(why, EIO, "object %" PRIu64 ": cannot be removed durably", object);
 	return err;
 }

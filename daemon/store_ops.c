@@ -199,6 +199,7 @@ int store_seal(struct store *s, struct part_id id, uint64_t session, const struc
 static int truncate_locked(struct part *p, uint64_t length, struct reason *why)
 {
 	AUTO_CLOSE int fd = -1;
+	bool cuts;
 	int err;
 
 	if (length == 0 && p->bad) {
@@ -213,7 +214,8 @@ static int truncate_locked(struct part *p, uint64_t length, struct reason *why)
 		return part_fail(p, fd, "open for writing", why);
 	if (MIN(length, p->bytes) % SUMS_BLOCK_BYTES) /* the block that keeps a part, or becomes longer */
 		err = part_verify_edge_locked(p, fd, MIN(length, p->bytes), why);
-	if (!err && ftruncate(fd, (off_t)length) < 0)
+	cuts = length < p->bytes || length == 0;
+	if (!err && (ftruncate(fd, (off_t)length) < 0 || (cuts && fsync(fd) < 0)))
 		err = part_fail(p, -errno, "truncate", why);
 	if (!err && length == 0)
 		p->dirty_all = true;
@@ -235,6 +237,8 @@ int store_truncate(struct store *s, struct part_id id, uint64_t length, struct r
 			part_forget_locked(p);
 	} else if (p->bad && length == 0) {
 		err = part_remove_locked(p, false, why);
+		if (!err && part_sync_dir(s, id.object) < 0)
+			err = part_fail(p, -EIO, "cannot be removed durably", why);
 	}
 	part_release(p);
 	return err;
@@ -266,6 +270,21 @@ static int make_copy(struct part *from, struct part *to)
 	return in < 0 ? in : out < 0 ? out : copy_data(in, out, from->bytes);
 }
 
+/* Without the header: that of another partition must never be seen here. */
+static int copy_sums(int in, int out, uint64_t blocks)
+{
+	struct le64 sums[512];
+	int err = 0;
+
+	for (uint64_t b = 0; !err && b < blocks; b += ARRAY_LEN(sums)) {
+		size_t n = (size_t)MIN(ARRAY_LEN(sums), blocks - b);
+		err = sums_read(in, b, n, sums);
+		if (!err)
+			err = sums_write(out, b, n, sums);
+	}
+	return err;
+}
+
 static int make_sums_beside(struct part *from, struct part *to)
 {
 	AUTO_CLOSE int in = part_open_file(from, ".sum", O_RDONLY);
@@ -276,8 +295,12 @@ static int make_sums_beside(struct part *from, struct part *to)
 		.run = from->store->run,
 		.id = to->id,
 	};
-	int err = in < 0 ? in : out < 0 ? out : copy_data(in, out, sums_file_bytes(from->bytes));
+	int err = in < 0 ? in : out < 0 ? out : 0;
 
+	if (!err && ftruncate(out, (off_t)sums_file_bytes(from->bytes)) < 0)
+		err = -errno;
+	if (!err)
+		err = copy_sums(in, out, sums_blocks(from->bytes));
 	return err ? err : sums_write_header(out, &h);
 }
 
@@ -331,6 +354,22 @@ static int prepare(struct part *from, struct part *to, bool link)
 	return err;
 }
 
+/* What replaces durable bytes is durable first, so that a power cut leaves the one or the other; and the sums of what is replaced are not believed
+ * beside other data. */
+static int guard_durable(struct part *from, struct part *to, struct reason *why)
+{
+	AUTO_CLOSE int fd = -1;
+
+	if (!to->durable && !to->bad)
+		return 0;
+	to->durable = true; /* for all that we know of one that is quarantined */
+	fd = part_open_file(from, "", O_RDONLY);
+	if (fd < 0 || (!from->durable && fsync(fd) < 0))
+		return part_fail(from, fd < 0 ? fd : -errno, "fsync", why);
+	part_list_unsynced(to, !to->bad);
+	return part_undurable_locked(to, why);
+}
+
 static int check_adopt(struct part *from, struct part *to, uint64_t expect_bytes, struct reason *why)
 {
 	int err = part_check_good_locked(from, why);
@@ -355,6 +394,8 @@ static int adopt_locked(struct part *from, struct part *to, bool link, uint64_t 
 	bool existed = to->state != PART_MISSING;
 	int err = check_adopt(from, to, expect_bytes, why);
 
+	if (!err)
+		err = guard_durable(from, to, why);
 	if (!err) {
 		err = prepare(from, to, link);
 		if (err)

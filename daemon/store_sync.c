@@ -2,11 +2,22 @@
 #include "part.h"
 #include "log.h"
 
-#include <stdio.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #define SYNC_BATCH 4096 /* partitions that are made durable together */
 #define SYNCFS_MIN 16   /* from so many on, one sync of the file system is cheaper than fsyncs */
+#define XFS_MAGIC 0x58465342
 #define NS_PER_MS UINT64_C(1000000)
+
+/* Others may take syncfs for done without having heard of it, as FUSE does. */
+bool store_has_syncfs(int dirfd)
+{
+	struct statfs fs;
+
+	return fstatfs(dirfd, &fs) == 0 &&
+	       (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC);
+}
 
 /* Whatever did not become durable waits for the next turn. */
 static void requeue_locked(struct part *p)
@@ -85,7 +96,7 @@ void store_catalog_due(struct store *s)
 /* Takes over the references. */
 static int sync_batch(struct store *s, struct part **parts, size_t n, struct reason *why)
 {
-	AUTO_FREE uint64_t *epochs = n >= SYNCFS_MIN ? calloc(n, sizeof(*epochs)) : NULL;
+	AUTO_FREE uint64_t *epochs = s->has_syncfs && n >= SYNCFS_MIN ? calloc(n, sizeof(*epochs)) : NULL;
 	int err = epochs ? sync_together(s, parts, n, epochs, why) : sync_each(parts, n, why);
 
 	for (size_t i = 0; i < n; i++)

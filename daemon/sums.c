@@ -32,7 +32,7 @@ uint64_t sums_blocks(uint64_t file_bytes)
 
 uint64_t sums_file_bytes(uint64_t file_bytes)
 {
-	return sizeof(struct sums_disk) + sums_blocks(file_bytes) * sizeof(struct le64);
+	return MAX(SUMS_SECTOR, sizeof(struct sums_disk) + sums_blocks(file_bytes) * sizeof(struct le64));
 }
 
 static int check_header(const struct sums_disk *d, struct reason *why)

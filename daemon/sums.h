@@ -11,6 +11,7 @@
 
 #define SUMS_BLOCK_LOG2 16
 #define SUMS_BLOCK_BYTES (1u << SUMS_BLOCK_LOG2)
+#define SUMS_SECTOR 512 /* written by a disk whole or not at all */
 #define SUMS_RUN_OPEN 0 /* sums_header.run: has writers, the sums are not current */
 
 struct sums_header {
@@ -22,7 +23,8 @@ struct sums_header {
 };
 
 uint64_t sums_blocks(uint64_t file_bytes);
-uint64_t sums_file_bytes(uint64_t file_bytes); /* of the .sum file */
+uint64_t
+sums_file_bytes(uint64_t file_bytes); /* of the .sum file: SUMS_SECTOR at least, so that a short one keeps its size */
 
 /* -ENODATA: empty or all zeros, as a power cut leaves a file that was never fsynced.  -EBADMSG with a reason: damaged. */
 int sums_read_header(int fd, struct sums_header *ret, struct reason *why);
