@@ -37,6 +37,7 @@ obj       = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 lib      := $(BUILD)/libslab.a
 programs := $(BUILD)/slabfsd $(BUILD)/slabfs $(BUILD)/slabctl $(BUILD)/mkfs.slabfs
 units    := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
+powercut := $(BUILD)/powercut/forgetfs $(BUILD)/powercut/nosync.so
 fuzzers  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
 
 Q := $(if $(V),,@)
@@ -55,7 +56,7 @@ help:
 	@echo "SANITIZE=address,undefined | thread, BUILD=DIR, V=1, WERROR=-Werror"
 
 lib: $(lib)
-units: $(units)
+units: $(units) $(powercut)
 fuzzers: $(fuzzers)
 
 $(BUILD)/obj/%.o: %.c
@@ -91,6 +92,16 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(filter-out %/daemon/main.o,$(call
 	@mkdir -p $(@D)
 	$(link) $(shell $(PKG_CONFIG) --libs $(PKGS_META)) $(LDLIBS_LIB)
 $(patsubst tests/unit/%.c,$(BUILD)/obj/tests/unit/%.o,$(unit_src)): CPPFLAGS += -Idaemon
+
+# Doubles of a disk that loses power, for the tests of durability; no part of what is tested, so without sanitizers.
+$(BUILD)/powercut/forgetfs: $(wildcard tests/powercut/forget*)
+	@mkdir -p $(@D)
+	$(call say,CC  ,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(shell $(PKG_CONFIG) --cflags $(PKGS_FUSE)) -std=gnu11 -O2 -g $(WARN) $(WERROR) -o $@ $(filter %.c,$^) $(shell $(PKG_CONFIG) --libs $(PKGS_FUSE))
+$(BUILD)/powercut/%.so: tests/powercut/%.c
+	@mkdir -p $(@D)
+	$(call say,CC  ,$@)
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 $(WARN) $(WERROR) -shared -fPIC -o $@ $<
 
 # Fuzz targets are built whole with clang's libFuzzer, apart from the other objects.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(wildcard fs/lib/*.h)
