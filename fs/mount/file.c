@@ -317,6 +317,9 @@ static int file_open(struct mount *m, struct node *n, struct handle *h, struct c
 	struct wire_attr attr;
 	int err;
 
+	/* The kernel has moved its own entry, and looks again when it is told that this is stale. */
+	if (atomic_load(&n->is_partition))
+		return -ESTALE;
 	if (is_inline(m, n, &err) || err) {
 		h->ops = &sidecar_ops;
 		return err ? err : sidecar_ops.open(m, n, h, cancel);

@@ -168,6 +168,8 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 	}
 	err = take_file(m, n, to, false);
 	if (!err)
+		atomic_store(&n->is_partition, true);
+	if (!err)
 		err = head_unlink(m, from->parent, from->name, &attr);
 	if (!err) {
 		node_removed(m, &attr);

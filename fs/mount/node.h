@@ -48,6 +48,7 @@ struct node {
 
 	LIST_HEAD(, claim) claims; /* locks.c's: who has locked this file here; locks.lock */
 	_Atomic unsigned n_claims;
+	_Atomic bool is_partition; /* FILE: its bytes have become one, and its name is that of another node */
 
 	pthread_mutex_t lock; /* guards all below */
 	struct wire_attr attr;
