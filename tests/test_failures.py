@@ -295,9 +295,9 @@ def damage(c, directory, index, how):
         os.unlink(path)
     elif how == "flip sum":
         with open(str(path) + ".sum", "r+b") as f:
-            f.seek(-1, 2)
+            f.seek(64)
             byte = f.read(1)
-            f.seek(-1, 2)
+            f.seek(64)
             f.write(bytes([byte[0] ^ 16]))
     elif how == "cut sum":
         os.truncate(str(path) + ".sum", 10)

@@ -101,7 +101,7 @@ DEEDS = {
     "a bit of the data": lambda p, q, old: flip(p, 70000),
     "the first bit": lambda p, q, old: flip(p, 0),
     "the last bit": lambda p, q, old: flip(p, -1),
-    "a sum": lambda p, q, old: flip(sums(p), -3),
+    "a sum": lambda p, q, old: flip(sums(p), 66),
     "the header of the sums": lambda p, q, old: flip(sums(p), 30),
     "short data": lambda p, q, old: os.truncate(p, 70000),
     "longer data": lambda p, q, old: os.truncate(p, PARTITION + 4096),
