@@ -369,6 +369,16 @@ static int receive_rest(struct conn *c, struct job *j, size_t body_bytes)
 	return err;
 }
 
+/* Said in our version, as the last word on the connection: what follows their header cannot be read. */
+static void refuse_version(struct conn *c, const struct wire_header *theirs, const struct reason *why)
+{
+	struct wire_header h;
+	struct iovec iov[2] = { { &h, sizeof(h) }, { (void *)(uintptr_t)why->text, strlen(why->text) } };
+
+	wire_reply(&h, le16_get(theirs->type), le64_get(theirs->id), -EPROTONOSUPPORT, 0, iov[1].iov_len);
+	conn_send(c, iov, 2, -1);
+}
+
 /* Reads one frame and acts on it.  -ENODATA: the peer has closed between frames. */
 static int serve_frame(struct conn *c, struct reason *why)
 {
@@ -378,6 +388,8 @@ static int serve_frame(struct conn *c, struct reason *why)
 
 	if (!err)
 		err = wire_check(&h, why);
+	if (err == -EPROTONOSUPPORT)
+		refuse_version(c, &h, why);
 	if (err)
 		return err;
 	j.r = (struct request){

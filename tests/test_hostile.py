@@ -252,3 +252,23 @@ def test_fields_that_lie(cluster1, kind, body, payload, status):
     peer = Peer(cluster1.nodes[0])
     assert peer.ask(kind, body, payload)[0] == status
     assert peer.ask(PING)[0] == 0
+
+
+def test_another_version_is_told_so(node):
+    p = Peer(node)
+    p.socket.sendall(HEADER.pack(0x31424C53, 77, PING, 5, 0, 0, 0, 0, 0, 0))
+    kind, id, status, flags, _, why = p.frame()
+    assert (kind, id, status, flags) == (PING, 5, errno.EPROTONOSUPPORT, REPLY)
+    assert b"77" in why
+    with pytest.raises(ConnectionResetError):
+        p.frame()
+
+
+def test_another_cluster_is_told_so(node):
+    p = Peer.__new__(Peer)
+    p.session, p.last_id, p.pushed = os.urandom(16), 0, []
+    p.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    p.socket.settimeout(20 * cl.SLOWER)
+    p.socket.connect(str(node.store) + "/slabfsd.sock")
+    status, _, why = p.ask(1, os.urandom(16) + p.session + struct.pack("<II", MOUNT, 0), b"a stranger")
+    assert status == errno.ESTALE and b"cluster" in why
