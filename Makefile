@@ -56,7 +56,7 @@ help:
 	@echo "SANITIZE=address,undefined | thread, BUILD=DIR, V=1, WERROR=-Werror"
 
 lib: $(lib)
-units: $(units) $(powercut)
+units: $(units) $(powercut) $(BUILD)/exerciser
 fuzzers: $(fuzzers)
 
 $(BUILD)/obj/%.o: %.c
@@ -102,6 +102,10 @@ $(BUILD)/powercut/%.so: tests/powercut/%.c
 	@mkdir -p $(@D)
 	$(call say,CC  ,$@)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 $(WARN) $(WERROR) -shared -fPIC -o $@ $<
+
+# What tests run on mounts; of no other module.
+$(BUILD)/exerciser: $(BUILD)/obj/tests/exerciser.o
+	$(link)
 
 # Fuzz targets are built whole with clang's libFuzzer, apart from the other objects.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(wildcard fs/lib/*.h)

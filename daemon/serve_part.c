@@ -266,6 +266,70 @@ static bool is_quick_seal(struct daemon *d, const struct request *r)
 	return !(le32_get(w->part.flags) & WIRE_SEAL_DURABLE) && store_is_small(d->store, id, QUICK_BYTES);
 }
 
+static int handle_allocate(struct daemon *d, struct request *r, struct reason *why)
+{
+	static const enum store_room rooms[] = { [WIRE_ALLOCATE_RESERVE] = STORE_RESERVE,
+						 [WIRE_ALLOCATE_ZERO] = STORE_ZERO,
+						 [WIRE_ALLOCATE_PUNCH] = STORE_PUNCH };
+	const struct wire_part_allocate *w = r->body;
+	uint64_t offset = le64_get(w->offset), length = le64_get(w->length);
+	uint32_t mode = le32_get(w->mode);
+	struct part_id id;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err && (mode < WIRE_ALLOCATE_RESERVE || mode > WIRE_ALLOCATE_PUNCH || le32_get(w->reserved)))
+		err = reason_set(why, EINVAL, "mode %u is not one", mode);
+	if (!err)
+		err = check_span(offset, length, why);
+	if (!err)
+		err = store_allocate(d->store, id, offset, length, rooms[mode], why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
+static int handle_seek(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_seek *w = r->body;
+	uint32_t hole = le32_get(w->hole);
+	struct part_id id;
+	uint64_t found;
+	int err = check_part(&w->part, 0, &id, why);
+
+	if (!err && (hole > 1 || le32_get(w->reserved)))
+		err = reason_set(why, EINVAL, "holes are 0 or 1, not %u", hole);
+	if (!err)
+		err = check_span(le64_get(w->offset), 0, why);
+	if (!err)
+		err = store_seek(d->store, id, le64_get(w->offset), hole, &found, why);
+	if (err)
+		return err;
+	struct wire_part_seek_reply reply = { le64_of(found) };
+	request_reply(r, &reply, NULL, 0);
+	return 0;
+}
+
+static int handle_copy(struct daemon *d, struct request *r, struct reason *why)
+{
+	const struct wire_part_copy *w = r->body;
+	uint64_t from_offset = le64_get(w->from_offset), to_offset = le64_get(w->to_offset);
+	uint64_t length = le64_get(w->length);
+	struct part_id from, to;
+	int err = check_part(&w->from, 0, &from, why);
+
+	if (!err)
+		err = check_part(&w->to, 0, &to, why);
+	if (!err)
+		err = check_span(from_offset, length, why);
+	if (!err)
+		err = check_span(to_offset, length, why);
+	if (!err)
+		err = store_copy(d->store, from, from_offset, to, to_offset, length, why);
+	if (!err)
+		request_reply(r, NULL, NULL, 0);
+	return err;
+}
+
 static void end_session(struct daemon *d, struct session *s)
 {
 	store_session_end(d->store, session_number(s));
@@ -277,11 +341,19 @@ bool part_is_quick(struct daemon *d, const struct request *r)
 }
 
 static const struct handler part_handlers[] = {
-	{ WIRE_PART_OPEN, true, handle_open },         { WIRE_PART_READ, false, handle_read },
-	{ WIRE_PART_WRITE, false, handle_write },      { WIRE_PART_SEAL, true, handle_seal },
-	{ WIRE_PART_TRUNCATE, true, handle_truncate }, { WIRE_PART_DROP, true, handle_drop },
-	{ WIRE_PART_LIST, true, handle_list },         { WIRE_PART_ADOPT, true, handle_adopt },
-	{ WIRE_PART_SYNC, true, handle_sync },         { 0, false, NULL },
+	{ WIRE_PART_OPEN, true, handle_open },
+	{ WIRE_PART_READ, false, handle_read },
+	{ WIRE_PART_WRITE, false, handle_write },
+	{ WIRE_PART_SEAL, true, handle_seal },
+	{ WIRE_PART_TRUNCATE, true, handle_truncate },
+	{ WIRE_PART_DROP, true, handle_drop },
+	{ WIRE_PART_LIST, true, handle_list },
+	{ WIRE_PART_ADOPT, true, handle_adopt },
+	{ WIRE_PART_SYNC, true, handle_sync },
+	{ WIRE_PART_ALLOCATE, true, handle_allocate },
+	{ WIRE_PART_SEEK, true, handle_seek },
+	{ WIRE_PART_COPY, true, handle_copy },
+	{ 0, false, NULL },
 };
 
 const struct module part_module = { "partitions", part_handlers, end_session, NULL, NULL };

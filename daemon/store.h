@@ -76,6 +76,17 @@ int store_seal(struct store *s, struct part_id id, uint64_t session, const struc
 void store_session_end(struct store *s, uint64_t session);
 
 int store_truncate(struct store *s, struct part_id id, uint64_t length, struct reason *why);
+enum store_room { STORE_RESERVE, STORE_ZERO, STORE_PUNCH };
+/* fallocate(2) that keeps the length: room for the range; or zeros in it; or zeros, and the room given back.  For partitions that grow as they are
+ * written: one that is missing is made, empty, unless there is nothing to reserve.  Seals.  -ENOSPC. */
+int store_allocate(struct store *s, struct part_id id, uint64_t offset, uint64_t length, enum store_room room,
+		   struct reason *why);
+/* The next data or hole at or after offset.  No more data: UINT64_MAX.  What is missing, or beyond the end, is a hole. */
+int store_seek(struct store *s, struct part_id id, uint64_t offset, bool hole, uint64_t *ret, struct reason *why);
+/* Copies `length` bytes as they read (what is missing as zeros), inside the kernel and shared with the source where the file system can; `to` grows as
+ * it is written.  Overlapping ranges of one partition are not for this.  Seals.  On failure a part may be copied. */
+int store_copy(struct store *s, struct part_id from, uint64_t from_offset, struct part_id to, uint64_t to_offset,
+	       uint64_t length, struct reason *why);
 /* Removes partitions [first, first + count), durably: who makes a file longer again must not find what was cut off.  whole_object: all, and later
  * requests for the object get -ESTALE; a power cut may bring them back, but no name of the object. */
 int store_drop(struct store *s, uint64_t object, uint64_t first, uint64_t count, bool whole_object, struct reason *why);

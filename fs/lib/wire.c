@@ -61,6 +61,9 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_PART_LIST] = { "PART_LIST", BODY(wire_part_list), 0, 0, WIRE_TEXT_MAX },
 	[WIRE_PART_ADOPT] = { "PART_ADOPT", BODY(wire_part_adopt), 0, 0, 0 },
 	[WIRE_PART_SYNC] = { "PART_SYNC", BODY(wire_part), 0, 0, 0 },
+	[WIRE_PART_ALLOCATE] = { "PART_ALLOCATE", BODY(wire_part_allocate), 0, 0, 0 },
+	[WIRE_PART_SEEK] = { "PART_SEEK", BODY(wire_part_seek), BODY(wire_part_seek_reply), 0, 0 },
+	[WIRE_PART_COPY] = { "PART_COPY", BODY(wire_part_copy), 0, 0, 0 },
 	[WIRE_REDUCE] = { "REDUCE", BODY(wire_reduce), BODY(wire_reduce_reply), WIRE_TEXT_MAX, WIRE_TEXT_MAX },
 	[WIRE_SCRUB] = { "SCRUB", BODY(wire_scrub), 0, 0, WIRE_TEXT_MAX },
 };

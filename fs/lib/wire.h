@@ -78,6 +78,9 @@ enum wire_type {
 	WIRE_PART_ADOPT,
 	WIRE_PART_SYNC,
 	WIRE_REDUCE,
+	WIRE_PART_ALLOCATE,
+	WIRE_PART_SEEK,
+	WIRE_PART_COPY,
 	WIRE_SCRUB = 94,
 	WIRE_TYPE_END
 };
@@ -497,6 +500,33 @@ struct wire_part_adopt { /* a file's only partition becomes (flags 0: is moved t
 } __attribute__((packed));
 
 /* PART_SYNC: body wire_part (index ignored): every partition of the object here is durable when it replies. */
+
+/* What a range of a partition is to be.  RESERVE: there is room for it on the disk (a missing partition is made).  ZERO: the same, and it reads as
+ * zeros.  PUNCH: it reads as zeros and its room is given back.  The file's length stays: what is beyond reads as zeros. */
+enum { WIRE_ALLOCATE_RESERVE = 1, WIRE_ALLOCATE_ZERO, WIRE_ALLOCATE_PUNCH };
+struct wire_part_allocate { /* of regular files.  Reply: empty; sealed */
+	struct wire_part part;
+	struct le64 offset, length;
+	struct le32 mode;
+	struct le32 reserved;
+} __attribute__((packed));
+
+struct wire_part_seek { /* where the next data (hole 0) or hole (1) at or after `offset` is */
+	struct wire_part part;
+	struct le64 offset;
+	struct le32 hole;
+	struct le32 reserved;
+} __attribute__((packed));
+struct wire_part_seek_reply {
+	struct le64
+		offset; /* data: all ones: there is none.  A missing partition and what is beyond a file's end are holes */
+} __attribute__((packed));
+
+struct wire_part_copy { /* of regular files, both on this node: `length` bytes, as they read.  Reply: empty; sealed */
+	struct wire_part from, to;
+	struct le64 from_offset, to_offset;
+	struct le64 length;
+} __attribute__((packed));
 
 struct wire_reduce { /* partitions first, first + stride, ... of the array.  Reply payload: the state (reduce_encode) */
 	struct wire_part part; /* index ignored */

@@ -53,6 +53,14 @@ int bytes_truncate(struct bytes *b, uint64_t partition, uint64_t length, struct 
 int bytes_drop(struct bytes *b, uint64_t first, uint64_t count, struct reason *why); /* count UINT64_MAX: to the end */
 int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint64_t from_index, bool link,
 		struct reason *why);
+/* Of regular files.  mode: WIRE_ALLOCATE_. */
+int bytes_allocate(struct bytes *b, uint64_t partition, uint64_t offset, uint64_t length, uint32_t mode,
+		   struct reason *why);
+/* The next data or hole at or after offset of the partition; no more data: UINT64_MAX.  What is beyond its end is a hole. */
+int bytes_seek(struct bytes *b, uint64_t partition, uint64_t offset, bool hole, uint64_t *ret, struct reason *why);
+/* Of regular files: the node copies.  -EXDEV: the partitions are on different nodes. */
+int bytes_copy(struct bytes *from, uint64_t from_partition, uint64_t from_offset, struct bytes *to, uint64_t partition,
+	       uint64_t offset, uint64_t length, struct reason *why);
 /* Partitions in [first, first + count) that exist, on all nodes, in order; *ret malloc'ed. */
 int bytes_list(struct bytes *b, uint64_t first, uint64_t count, struct wire_part_info **ret, size_t *ret_n,
 	       struct reason *why);

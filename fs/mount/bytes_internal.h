@@ -4,6 +4,7 @@
  *   bytes_local.c   the partitions that this mount uses: descriptors of the local ones, write leases, what is dirty
  *   bytes_seal.c    the end of writing
  *   bytes_manage.c  truncate, drop, adopt, list
+ *   bytes_room.c    allocate, seek, copy
  *
  * A partition is known here (struct part) while it is dirty and while it was used lately.
  *
@@ -50,6 +51,8 @@ struct bytes {
 struct wire_part bytes_part_id(const struct bytes *b, uint64_t partition, uint32_t flags);
 /* One request about a partition to its owner: the rest of the call is set.  -errno with a reason that names partition and node. */
 int bytes_call(struct bytes *b, uint64_t partition, struct fan_call *call, struct cancel *cancel, struct reason *why);
+/* Ends what this mount has under way in the partition and runs one request there, so that neither overtakes the other. */
+int bytes_change_part(struct bytes *b, uint64_t partition, struct fan_call *call, struct reason *why);
 /* The reason of a call that failed, with the partition. */
 int bytes_why(uint64_t partition, const struct fan_call *failed, int err, struct reason *why);
 void bytes_fill(const struct layout *l, char *buf, size_t len, uint64_t offset); /* as a missing partition reads */

@@ -4,8 +4,7 @@
 
 #define LIST_PAGE 8192u /* entries of one reply */
 
-/* Ends what this mount has under way in the partition and runs one request there, so that neither overtakes the other. */
-static int change_part(struct bytes *b, uint64_t partition, struct fan_call *call, struct reason *why)
+int bytes_change_part(struct bytes *b, uint64_t partition, struct fan_call *call, struct reason *why)
 {
 	struct part *p = part_get(b, partition);
 	int err = 0;
@@ -30,7 +29,7 @@ int bytes_truncate(struct bytes *b, uint64_t partition, uint64_t length, struct 
 	struct fan_call c = { .retry = true,
 			      .call = { .type = WIRE_PART_TRUNCATE, .body = &body, .body_bytes = sizeof(body) } };
 
-	return change_part(b, partition, &c, why);
+	return bytes_change_part(b, partition, &c, why);
 }
 
 int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint64_t from_index, bool link,
@@ -45,7 +44,7 @@ int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint6
 			      .call = { .type = WIRE_PART_ADOPT, .body = &body, .body_bytes = sizeof(body) } };
 
 	body.from.object = le64_of(from_object);
-	return change_part(b, partition, &c, why);
+	return bytes_change_part(b, partition, &c, why);
 }
 
 static void forget_parts(struct bytes *b, uint64_t first, uint64_t count)

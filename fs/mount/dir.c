@@ -166,15 +166,19 @@ static int dir_lookup(struct mount *m, struct node *dir, const char *name, struc
 	return err ? err : node_of_attr(m, &attr, seq, dir->ino, name, ret);
 }
 
-static int dir_is_empty(struct mount *m, struct node *dir, bool *ret)
+/* Whether a file `name` that is made in the directory becomes an array: data.npy in one that is empty. */
+int dir_begins_array(struct mount *m, struct node *dir, const struct wire_attr *now, const char *name, bool *ret)
 {
 	AUTO_FREE char *page = NULL;
 	size_t len;
 	uint64_t seq;
-	int err = head_readdir(m, dir->ino, 0, 4096, &page, &len, &seq);
+	int err;
 
-	if (!err)
-		*ret = len == 0;
+	*ret = false;
+	if (strcmp(name, "data.npy") || node_is_array(now))
+		return 0;
+	err = head_readdir(m, dir->ino, 0, 4096, &page, &len, &seq);
+	*ret = !err && len == 0;
 	return err;
 }
 
@@ -209,7 +213,7 @@ static int make_top(struct mount *m, struct node *dir, const struct wire_attr *n
 static int dir_make(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret)
 {
 	struct wire_attr attr = { 0 };
-	bool empty = false;
+	bool begins = false;
 	uint64_t seq;
 	int err = may_be_shown(name) ? node_attr(m, dir, &attr) : 0;
 
@@ -219,13 +223,10 @@ static int dir_make(struct mount *m, struct node *dir, const char *name, const s
 		return -EEXIST;
 	if (node_is_array(&attr) && !strcmp(name, "c"))
 		return make_top(m, dir, &attr, what, ret);
-	if (S_ISREG(what->mode) && !strcmp(name, "data.npy") && !node_is_array(&attr)) {
-		err = dir_is_empty(m, dir, &empty);
-		if (err)
-			return err;
-		if (empty)
-			return npy_pending_new(m, dir, what, ret);
-	}
+	if (S_ISREG(what->mode))
+		err = dir_begins_array(m, dir, &attr, name, &begins);
+	if (err || begins)
+		return err ? err : npy_pending_new(m, dir, what, ret);
 	err = head_make(m, dir->ino, name, what, cluster_local_id(m->cluster), &attr, &seq);
 	if (err)
 		return err;

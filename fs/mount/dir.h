@@ -10,6 +10,7 @@
 bool dir_view_exists(const struct wire_attr *dir, const char *name);
 /* Whether `name` there is .slabfs. */
 bool dir_is_control(const struct mount *m, const struct node *dir, const char *name);
+int dir_begins_array(struct mount *m, struct node *dir, const struct wire_attr *now, const char *name, bool *ret);
 void dir_changed(struct mount *m, struct node *dir);
 void node_removed(struct mount *m, const struct wire_attr *now);
 

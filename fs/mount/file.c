@@ -2,8 +2,7 @@
  *
  * What a mount has written is known to the head only after a flush: until then size and mtime are this mount's own.
  */
-#include "file.h"
-#include "bytes.h"
+#include "file_internal.h"
 #include "dir.h"
 #include "errors.h"
 #include "head.h"
@@ -14,15 +13,6 @@
 #include <stdlib.h>
 
 #define PIECES_MAX 16
-
-struct file {
-	struct bytes *bytes;
-	_Atomic uint64_t generation; /* for which the descriptors of `bytes` are good */
-	/* guarded by node.lock */
-	bool dirty;        /* written and not yet committed */
-	uint64_t size;     /* the end of what was written since */
-	uint64_t write_ns; /* when it was last written, real time */
-};
 
 static int file_load(struct mount *m, struct node *n)
 {
@@ -119,8 +109,7 @@ void file_settle_all(struct mount *m)
 	free(nodes);
 }
 
-/* The size of an open file.  Another mount's change may have put other files in the place of the partitions' that are open here. */
-static uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
+uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
 {
 	struct wire_attr attr;
 	struct file *f = n->state;
@@ -438,6 +427,26 @@ static int file_publish(struct mount *m, struct handle *h)
 	return 0;
 }
 
+void file_change_begin(struct node *n)
+{
+	pthread_mutex_lock(&n->lock);
+	struct file *f = n->state;
+	f->size = f->dirty ? f->size : 0;
+	f->dirty = true;
+	f->write_ns = time_real_ns();
+	pthread_mutex_unlock(&n->lock);
+}
+
+void file_change_end(struct node *n, uint64_t end)
+{
+	pthread_mutex_lock(&n->lock);
+	struct file *f = n->state;
+	f->dirty = true;
+	f->size = MAX(f->size, end);
+	f->write_ns = time_real_ns();
+	pthread_mutex_unlock(&n->lock);
+}
+
 static int file_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
 {
 	struct file *f = h->node->state;
@@ -451,23 +460,14 @@ static int file_write(struct mount *m, struct handle *h, const char *buf, size_t
 		return err;
 	if (offset + size > INT64_MAX)
 		return -EFBIG;
-	/* Dirty before the bytes are there: a flush that runs meanwhile must not miss them. */
-	pthread_mutex_lock(&h->node->lock);
-	f->size = f->dirty ? f->size : 0;
-	f->dirty = true;
-	f->write_ns = time_real_ns();
-	pthread_mutex_unlock(&h->node->lock);
+	file_change_begin(h->node);
 	for (uint64_t from = offset; left > 0 && !err; from += done, at += done, left -= done) {
 		size_t n = file_cut(f, at, left, from, segments, &done);
 		err = bytes_write(f->bytes, segments, n, &why);
 	}
 	if (err)
 		return errors_add(m, h->node, -err, &why);
-	pthread_mutex_lock(&h->node->lock);
-	f->dirty = true;
-	f->size = MAX(f->size, offset + size);
-	f->write_ns = time_real_ns();
-	pthread_mutex_unlock(&h->node->lock);
+	file_change_end(h->node, offset + size);
 	return 0;
 }
 
@@ -536,6 +536,9 @@ const struct node_ops file_ops = {
 	.read = file_read,
 	.write = file_write,
 	.publish = file_publish,
+	.allocate = file_allocate,
+	.seek = file_seek,
+	.copy = file_copy,
 	.flush = file_flush,
 	.fsync = file_fsync,
 	.release = file_release,

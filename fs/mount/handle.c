@@ -1,5 +1,6 @@
 #include "node.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 int handle_new(struct mount *m, struct node *n, int flags, struct handle **ret)
@@ -11,6 +12,8 @@ int handle_new(struct mount *m, struct node *n, int flags, struct handle **ret)
 	h->node = node_ref(n);
 	h->ops = n->ops;
 	h->flags = flags;
+	if ((flags & O_ACCMODE) == O_RDWR)
+		atomic_fetch_add(&n->n_mappers, 1);
 	pthread_mutex_lock(&m->table_lock);
 	h->next = m->handles;
 	h->before = &m->handles;
@@ -29,6 +32,8 @@ void handle_free(struct mount *m, struct handle *h)
 	if (h->next)
 		h->next->before = h->before;
 	pthread_mutex_unlock(&m->table_lock);
+	if ((h->flags & O_ACCMODE) == O_RDWR)
+		atomic_fetch_sub(&h->node->n_mappers, 1);
 	node_unref(m, h->node);
 	free(h->buf);
 	free(h);

@@ -2,6 +2,7 @@
  *
  *   ops.c      FUSE's requests: each is decoded, handed to a node, answered exactly once
  *   ops_dir, ops_through  the same for directories, and for files that the kernel reads by itself
+ *   ops_room.c  the same for fallocate, holes and copies
  *   session.c  the FUSE session: mount, loop, notifications (only ops*.c and this know FUSE)
  *   handle.c   what is open
  *   node.c     the table of nodes (inodes that the kernel knows)

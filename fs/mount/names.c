@@ -107,13 +107,28 @@ static void place_changed(struct mount *m, const struct place *p)
 	node_unref(m, dir);
 }
 
+/* A regular file cannot become the array that its name asks for: who moves it is to copy, and the array is made from what comes. */
+static int check_begins_array(struct mount *m, const struct place *to, struct node *n)
+{
+	struct wire_attr attr;
+	bool begins = false;
+	int err;
+
+	if (n->kind != NODE_FILE || to->dir->kind != NODE_DIR)
+		return 0;
+	err = node_attr(m, to->dir, &attr);
+	if (!err)
+		err = dir_begins_array(m, to->dir, &attr, to->name, &begins);
+	return begins ? -EXDEV : err;
+}
+
 static int rename_at_head(struct mount *m, const struct place *from, const struct place *to, struct node *n,
 			  const char *new_name, unsigned flags)
 {
 	struct wire_attr attr;
 	struct node *replaced = NULL;
 	uint64_t seq;
-	int err = strcmp(to->name, SIDECAR_NAME) ? 0 : make_inline(m, n);
+	int err = strcmp(to->name, SIDECAR_NAME) ? check_begins_array(m, to, n) : make_inline(m, n);
 
 	if (err)
 		return err;

@@ -39,6 +39,7 @@ struct node {
 	const struct node_ops *ops;
 	enum node_kind kind;
 	uint64_t ino;
+	_Atomic unsigned n_mappers;  /* handles through which a mapping may change it */
 	_Atomic uint64_t refs;       /* one for each lookup that the kernel has not forgotten, and for each holder */
 	struct array *array;         /* views and chunks; a counted reference */
 	uint64_t index;              /* CHUNKDIR, CHUNK: first partition below it; CONTROL, RESULT: the kind's own */
@@ -155,6 +156,13 @@ struct node_ops {
 	int (*write)(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset);
 	/* Under strict, after each write: returns when every mount sees it.  Missing: seen after close. */
 	int (*publish)(struct mount *m, struct handle *h);
+	/* fallocate(2) without those modes that move bytes. */
+	int (*allocate)(struct mount *m, struct handle *h, int mode, uint64_t offset, uint64_t length);
+	/* SEEK_DATA and SEEK_HOLE; missing: all is data. */
+	int (*seek)(struct mount *m, struct handle *h, uint64_t offset, bool hole, uint64_t *ret);
+	/* copy_file_range(2) between two nodes of this kind; missing: the kernel reads and writes. */
+	int (*copy)(struct mount *m, struct handle *from, uint64_t from_offset, struct handle *to, uint64_t offset,
+		    uint64_t length, uint64_t *ret);
 	int (*flush)(struct mount *m, struct handle *h);
 	int (*fsync)(struct mount *m, struct handle *h);
 	void (*release)(struct mount *m, struct handle *h);

@@ -61,6 +61,11 @@ int ops_through_decide(fuse_req_t req, struct handle *h);
 void ops_through_end(fuse_req_t req, struct handle *h);
 int ops_through_check_resize(struct mount *m, struct node *n);
 
+void ops_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length, struct fuse_file_info *fi);
+void ops_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi);
+void ops_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in, struct fuse_file_info *fi_in,
+			 fuse_ino_t id_out, off_t offset_out, struct fuse_file_info *fi_out, size_t len, int flags);
+
 void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size);
 void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size);
 void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value, size_t size, int flags);
