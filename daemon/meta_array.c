@@ -99,7 +99,7 @@ static int new_object(struct meta_op *op, struct inode *dir, uint32_t near)
 	if (err)
 		return err;
 	dir->object = meta_new_id(op->m);
-	dir->epoch = 1;
+	dir->epoch = WIRE_EPOCH;
 	return layout_new(op->m, near, &dir->layout, op->why);
 }
 

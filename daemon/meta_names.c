@@ -164,7 +164,7 @@ static int new_regular(struct meta_op *op, const struct inode *dir, struct meta_
 	}
 	in->object = meta_new_id(op->m);
 	in->partition_bytes = dir->partition_bytes ? dir->partition_bytes : META_PARTITION_BYTES;
-	in->epoch = 1;
+	in->epoch = WIRE_EPOCH;
 	return layout_new(op->m, near, &in->layout, op->why);
 }
 

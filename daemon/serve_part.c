@@ -22,6 +22,17 @@ static int check_part(const struct wire_part *w, uint32_t flags_known, struct pa
 	return 0;
 }
 
+/* What was removed is dropped whatever its epoch was. */
+static int check_placed(const struct wire_part *w, uint32_t flags_known, struct part_id *ret, struct reason *why)
+{
+	int err = check_part(w, flags_known, ret, why);
+
+	if (!err && le32_get(w->epoch) != WIRE_EPOCH)
+		err = reason_set(why, ESTALE, "placement epoch %u of object %" PRIu64 "; it is %d here",
+				 le32_get(w->epoch), ret->object, WIRE_EPOCH);
+	return err;
+}
+
 static int check_span(uint64_t offset, uint64_t length, struct reason *why)
 {
 	uint64_t end;
@@ -47,7 +58,7 @@ static int handle_open(struct daemon *d, struct request *r, struct reason *why)
 	struct part_alloc alloc;
 	struct part_file file;
 	struct part_id id;
-	int err = check_part(&w->part, WIRE_PART_FOR_WRITE, &id, why);
+	int err = check_placed(&w->part, WIRE_PART_FOR_WRITE, &id, why);
 
 	if (!err)
 		err = check_alloc(&w->alloc, &alloc, why);
@@ -71,7 +82,7 @@ static int handle_read(struct daemon *d, struct request *r, struct reason *why)
 	struct wire_part_read_reply reply = { 0 };
 	struct part_file file;
 	struct part_id id;
-	int err = check_part(&w->part, 0, &id, why);
+	int err = check_placed(&w->part, 0, &id, why);
 
 	if (!err && (length > WIRE_DATA_MAX || le32_get(w->reserved)))
 		err = reason_set(why, EINVAL, "a read has at most %u bytes", WIRE_DATA_MAX);
@@ -98,7 +109,7 @@ static int handle_write(struct daemon *d, struct request *r, struct reason *why)
 	uint64_t offset = le64_get(w->offset);
 	struct part_alloc alloc;
 	struct part_id id;
-	int err = check_part(&w->part, 0, &id, why);
+	int err = check_placed(&w->part, 0, &id, why);
 
 	if (!err)
 		err = check_alloc(&w->alloc, &alloc, why);
@@ -120,7 +131,7 @@ static int handle_seal(struct daemon *d, struct request *r, struct reason *why)
 	bool durable = le32_get(w->part.flags) & WIRE_SEAL_DURABLE;
 	struct part_id id;
 	uint64_t version = 0;
-	int err = check_part(&w->part, WIRE_SEAL_DURABLE, &id, why);
+	int err = check_placed(&w->part, WIRE_SEAL_DURABLE, &id, why);
 
 	if (!err && (n > WIRE_RANGES_MAX || r->payload_bytes != n * sizeof(*in) || le32_get(w->reserved)))
 		err = reason_set(why, EINVAL, "%zu ranges in %zu bytes", n, r->payload_bytes);
@@ -146,7 +157,7 @@ static int handle_truncate(struct daemon *d, struct request *r, struct reason *w
 {
 	const struct wire_part_truncate *w = r->body;
 	struct part_id id;
-	int err = check_part(&w->part, 0, &id, why);
+	int err = check_placed(&w->part, 0, &id, why);
 
 	if (!err)
 		err = check_span(0, le64_get(w->length), why);
@@ -197,7 +208,7 @@ static int handle_list(struct daemon *d, struct request *r, struct reason *why)
 	struct part_info *infos;
 	struct part_id id;
 	size_t n;
-	int err = check_part(&w->part, 0, &id, why);
+	int err = check_placed(&w->part, 0, &id, why);
 
 	if (!err && le32_get(w->reserved))
 		err = reason_set(why, EINVAL, "a reserved field is set");
@@ -223,10 +234,10 @@ static int handle_adopt(struct daemon *d, struct request *r, struct reason *why)
 	const struct wire_part_adopt *w = r->body;
 	struct part_id from, to;
 	uint32_t flags = le32_get(w->from.flags) | le32_get(w->to.flags);
-	int err = check_part(&w->from, WIRE_ADOPT_LINK | WIRE_ADOPT_AGAIN, &from, why);
+	int err = check_placed(&w->from, WIRE_ADOPT_LINK | WIRE_ADOPT_AGAIN, &from, why);
 
 	if (!err)
-		err = check_part(&w->to, WIRE_ADOPT_LINK, &to, why);
+		err = check_placed(&w->to, WIRE_ADOPT_LINK, &to, why);
 	if (!err)
 		err = check_span(0, le64_get(w->expect_bytes), why);
 	if (!err)
@@ -241,7 +252,7 @@ static int handle_adopt(struct daemon *d, struct request *r, struct reason *why)
 static int handle_sync(struct daemon *d, struct request *r, struct reason *why)
 {
 	struct part_id id;
-	int err = check_part(r->body, 0, &id, why);
+	int err = check_placed(r->body, 0, &id, why);
 
 	if (!err)
 		err = store_sync(d->store, id.object, why);

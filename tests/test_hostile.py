@@ -272,3 +272,10 @@ def test_another_cluster_is_told_so(node):
     p.socket.connect(str(node.store) + "/slabfsd.sock")
     status, _, why = p.ask(1, os.urandom(16) + p.session + struct.pack("<II", MOUNT, 0), b"a stranger")
     assert status == errno.ESTALE and b"cluster" in why
+
+
+@pytest.mark.parametrize("kind,rest", [(PART_LIST, struct.pack("<II", 1, 0)), (PART_READ, struct.pack("<QII", 0, 10, 0)),
+                                       (REDUCE, struct.pack("<QQII", 0, 1, 3, 2))])
+def test_another_epoch_is_told_so(node, kind, rest):
+    status, _, why = Peer(node).ask(kind, struct.pack("<QQII", 5, 0, 7, 0) + rest, b"sum{}" if kind == REDUCE else b"")
+    assert status == errno.ESTALE and b"epoch 7" in why

@@ -405,7 +405,8 @@ struct wire_lock_reply {
 
 /* ---- bytes ---- */
 
-struct wire_part { /* which partition; opens every PART_ body */
+#define WIRE_EPOCH 1 /* the one placement epoch that there is while partitions do not move between nodes */
+struct wire_part {   /* which partition; opens every PART_ body */
 	struct le64 object;
 	struct le64 index;
 	struct le32 epoch;
