@@ -318,7 +318,8 @@ static int parse(struct reduction *x, const struct wire_reduce *w, struct reason
 	if (le64_get(w->part.object) == 0 || le32_get(w->part.flags) || le64_get(w->stride) == 0)
 		return reason_set(why, EINVAL, "object, flags or stride are not valid");
 	if (le32_get(w->part.epoch) != WIRE_EPOCH)
-		return reason_set(why, ESTALE, "placement epoch %u; it is %d here", le32_get(w->part.epoch), WIRE_EPOCH);
+		return reason_set(why, ESTALE, "placement epoch %u; it is %d here", le32_get(w->part.epoch),
+				  WIRE_EPOCH);
 	err = zarr_parse((const char *)r->payload + question_bytes, doc_bytes, &node, &x->z, why);
 	if (!err && node != ZARR_ARRAY)
 		err = reason_set(why, EINVAL, "the document is not an array's");
