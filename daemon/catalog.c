@@ -18,8 +18,9 @@ static const char *const sql[Q_END] = {
 	[Q_PUT] = "INSERT OR REPLACE INTO parts(object, idx, version) VALUES(?, ?, ?)",
 	[Q_DEL] = "DELETE FROM parts WHERE object = ? AND idx = ?",
 	[Q_DROP] = "DELETE FROM parts WHERE object = ?",
-	[Q_LIST] = "SELECT idx FROM parts WHERE object = ? AND idx >= ? ORDER BY idx LIMIT ?",
-	[Q_WALK] = "SELECT object, idx FROM parts WHERE (object, idx) > (?, ?) ORDER BY object, idx LIMIT ?",
+	[Q_LIST] = "SELECT idx FROM parts WHERE object = ? AND idx >= ? AND version <> 0 ORDER BY idx LIMIT ?",
+	[Q_WALK] = "SELECT object, idx FROM parts WHERE (object, idx) > (?, ?) AND version <> 0 ORDER BY object, idx "
+		   "LIMIT ?",
 	[Q_NEXT] = "SELECT object FROM parts WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_NEXT_TEXT] = "SELECT object FROM descriptions WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_TEXT_GET] = "SELECT text FROM descriptions WHERE object = ?",
@@ -186,6 +187,7 @@ void catalog_put(struct catalog *c, struct part_id id, uint64_t version)
 	uint64_t listed = 0;
 	bool there = catalog_find(c, id, &listed);
 
+	there = there && !listed == !version;
 	if (there && listed == version)
 		return;
 	pthread_mutex_lock(&c->lock);

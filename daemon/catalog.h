@@ -25,7 +25,8 @@ void catalog_close(struct catalog *c); /* NULL is fine; does not sync */
 void catalog_complete(struct catalog *c);
 
 bool catalog_find(struct catalog *c, struct part_id id, uint64_t *ret_version);
-void catalog_put(struct catalog *c, struct part_id id, uint64_t version); /* it is durable here */
+/* It is durable here; version 0: it is known that it is not, in a store that took the place of a lost one. */
+void catalog_put(struct catalog *c, struct part_id id, uint64_t version);
 /* It was removed.  tombstone: it has one, for catalog_sync to hand back. */
 void catalog_del(struct catalog *c, struct part_id id, bool tombstone);
 void catalog_drop(struct catalog *c, uint64_t object);

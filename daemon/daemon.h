@@ -9,10 +9,14 @@
 #include "pool.h"
 #include "superblock.h"
 
+/* What a head without its names may do. */
+enum names { NAMES_MAY_BE_MADE, NAMES_MUST_BE_THERE, NAMES_REBUILT };
+
 struct daemon {
 	const char *store_path;
 	int store_fd; /* the store's directory */
 	struct superblock sb;
+	enum names names;
 	uint8_t key[CLUSTER_KEY_BYTES];
 	struct uuid incarnation; /* random at each start */
 	uint64_t storage;        /* see wire_hello_reply */

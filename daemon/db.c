@@ -201,6 +201,21 @@ int db_version(struct db *db, uint32_t *ret, struct reason *why)
 	return err;
 }
 
+int db_each(struct db *db, const char *sql, int (*fn)(void *arg, const char *text, uint64_t number), void *arg)
+{
+	sqlite3_stmt *s;
+	int rc, err = 0;
+
+	if (sqlite3_prepare_v2(db->handle, sql, -1, &s, NULL) != SQLITE_OK)
+		return db_failed(db, sqlite3_errcode(db->handle));
+	while (!err && (rc = sqlite3_step(s)) == SQLITE_ROW)
+		err = fn(arg, (const char *)sqlite3_column_text(s, 0), (uint64_t)sqlite3_column_int64(s, 1));
+	if (!err && rc != SQLITE_DONE)
+		err = db_failed(db, rc);
+	sqlite3_finalize(s);
+	return err;
+}
+
 static int db_step(struct db *db, unsigned q)
 {
 	sqlite3_stmt *s = db->statements[q];

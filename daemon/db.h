@@ -18,6 +18,8 @@ int db_script(struct db *db, const char *sql, struct reason *why);
 int db_prepare(struct db *db, const char *const sql[], size_t n, struct reason *why);
 const char *db_error(struct db *db);
 
+/* Runs one statement without parameters and calls fn with the text (or NULL) and the number in its first two columns, until one is not 0. */
+int db_each(struct db *db, const char *sql, int (*fn)(void *arg, const char *text, uint64_t number), void *arg);
 int db_version(struct db *db, uint32_t *ret, struct reason *why); /* PRAGMA user_version */
 
 struct db_value {

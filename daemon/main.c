@@ -34,13 +34,13 @@
 enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 
 struct options {
-	bool daemonize, debug, accept_copy;
+	bool daemonize, debug, accept_copy, rebuild;
 	uint64_t grace_s;
 	const char *log, *store;
 };
 
 static const char usage[] =
-	"usage: slabfsd [--daemonize] [--debug] [--grace SECONDS] [--accept-copy] [--log FILE] STORE\n"
+	"usage: slabfsd [--daemonize] [--debug] [--grace SECONDS] [--accept-copy] [--log FILE] [--rebuild] STORE\n"
 	"Serves the slabfs store STORE (made by mkfs.slabfs) until SIGTERM or SIGINT.\n"
 	"  --daemonize   return once it is ready, and go on in the background\n"
 	"  --debug       log more\n"
@@ -48,6 +48,7 @@ static const char usage[] =
 	"                how long after its start the head spares what was removed while it was open (30)\n"
 	"  --accept-copy serve the store although it is an older copy of itself: what was written since is lost\n"
 	"  --log FILE    log there (default: stderr; with --daemonize STORE/" LOG_NAME ")\n"
+	"  --rebuild     the head has lost its names: start without any, for slabctl fsck --rebuild\n"
 	"  --help, --version\n";
 
 static int bad_usage(const char *what)
@@ -60,10 +61,15 @@ static int bad_usage(const char *what)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "daemonize", no_argument, NULL, 'd' },   { "debug", no_argument, NULL, 'v' },
-		{ "log", required_argument, NULL, 'l' },   { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },     { "grace", required_argument, NULL, 'g' },
-		{ "accept-copy", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
+		{ "daemonize", no_argument, NULL, 'd' },
+		{ "debug", no_argument, NULL, 'v' },
+		{ "log", required_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "grace", required_argument, NULL, 'g' },
+		{ "accept-copy", no_argument, NULL, 'a' },
+		{ "rebuild", no_argument, NULL, 'r' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -78,6 +84,9 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'l':
 			o->log = optarg;
+			break;
+		case 'r':
+			o->rebuild = true;
 			break;
 		case 'g':
 			if (parse_u64(optarg, GRACE_MAX_S, &o->grace_s) < 0)
@@ -202,7 +211,23 @@ static int keep_port(struct daemon *d, struct reason *why)
 	return err ? reason_set(why, -err, "superblock.json: %s", strerror(-err)) : 0;
 }
 
-static int set_up(struct daemon *d, struct reason *why)
+/* mkfs.slabfs leaves a mark that the head has had no names yet: without it they must be there. */
+static int open_names(struct daemon *d, bool rebuild, struct reason *why)
+{
+	int err;
+
+	if (!d->sb.is_head)
+		return rebuild ? reason_set(why, EINVAL, "--rebuild: node %u is not the head", d->sb.node_id) : 0;
+	d->names = rebuild                                           ? NAMES_REBUILT
+		   : faccessat(d->store_fd, STORE_NEW, F_OK, 0) == 0 ? NAMES_MAY_BE_MADE
+								     : NAMES_MUST_BE_THERE;
+	err = meta_open(d, &d->meta, why);
+	if (!err && unlinkat(d->store_fd, STORE_NEW, 0) == 0)
+		io_fsync_dir(d->store_fd, ".");
+	return err;
+}
+
+static int set_up(struct daemon *d, bool rebuild, struct reason *why)
 {
 	int err = open_store_dir(d, why);
 
@@ -214,8 +239,8 @@ static int set_up(struct daemon *d, struct reason *why)
 		err = make_pools(d);
 	if (!err)
 		err = store_open(d->store_fd, d->cores, &d->store, why);
-	if (!err && d->sb.is_head)
-		err = meta_open(d, &d->meta, why);
+	if (!err)
+		err = open_names(d, rebuild, why);
 	if (!err)
 		err = server_new(d, &d->server, why);
 	if (!err)
@@ -380,7 +405,7 @@ int main(int argc, char **argv)
 		return EXIT_FAIL;
 	if (o.daemonize && (code = notify_daemonize()) >= 0)
 		return code;
-	err = set_up(&d, &why);
+	err = set_up(&d, o.rebuild, &why);
 	if (!err)
 		err = serve(&d, &signals, &why);
 	if (err) {

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "describe.h"
 #include "log.h"
 #include "meta_locks.h"
 #include "nodes.h"
@@ -52,6 +53,9 @@ static const struct meta_row rows[WIRE_TYPE_END] = {
 	[WIRE_APPEND] = { META_WRITE, meta_op_append },
 	[WIRE_OBJECT_PATHS] = { META_FREE, meta_op_object_paths },
 	[WIRE_LOCK] = { META_FREE, meta_op_lock },
+	[WIRE_RESTORE] = { META_WRITE, meta_op_restore },
+	[WIRE_RAISE_IDS] = { META_FREE, meta_op_raise_ids },
+	[WIRE_CHECK_NAMES] = { META_FREE, meta_op_check_names },
 };
 
 /* Durable at once: after a power cut the head must not give an object number again under which a node still has partitions. */
@@ -280,35 +284,22 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 
 /* A writer is quick unless somebody is to be told of what it did.  Slow: what reads long documents or waits for the disk. */
 static const struct handler handlers[] = {
-	{ WIRE_LOOKUP, false, meta_handle },
-	{ WIRE_GETATTR, false, meta_handle },
-	{ WIRE_SETATTR, false, meta_handle },
-	{ WIRE_MAKE, false, meta_handle },
-	{ WIRE_LINK, false, meta_handle },
-	{ WIRE_UNLINK, false, meta_handle },
-	{ WIRE_RMDIR, false, meta_handle },
-	{ WIRE_RENAME, false, meta_handle },
-	{ WIRE_READLINK, false, meta_handle },
-	{ WIRE_READDIR, false, meta_handle },
-	{ WIRE_GETXATTR, false, meta_handle },
-	{ WIRE_SETXATTR, false, meta_handle },
-	{ WIRE_LISTXATTR, false, meta_handle },
-	{ WIRE_REMOVEXATTR, false, meta_handle },
-	{ WIRE_STATFS, false, meta_handle },
-	{ WIRE_OPEN, false, meta_handle },
-	{ WIRE_CLOSE, false, meta_handle },
-	{ WIRE_COMMIT, false, meta_handle },
-	{ WIRE_METASYNC, true, meta_handle },
-	{ WIRE_FORGET, false, meta_handle },
-	{ WIRE_INLINE_READ, false, meta_handle },
-	{ WIRE_INLINE_WRITE, true, meta_handle },
-	{ WIRE_DEFINE, true, meta_handle },
-	{ WIRE_RESIZE, true, meta_handle },
-	{ WIRE_CHUNKDIR, false, meta_handle },
-	{ WIRE_APPEND, false, meta_handle },
-	{ WIRE_OBJECT_PATHS, true, meta_handle },
-	{ WIRE_LOCK, true, meta_handle },
-	{ 0 },
+	{ WIRE_LOOKUP, false, meta_handle },      { WIRE_GETATTR, false, meta_handle },
+	{ WIRE_SETATTR, false, meta_handle },     { WIRE_MAKE, false, meta_handle },
+	{ WIRE_LINK, false, meta_handle },        { WIRE_UNLINK, false, meta_handle },
+	{ WIRE_RMDIR, false, meta_handle },       { WIRE_RENAME, false, meta_handle },
+	{ WIRE_READLINK, false, meta_handle },    { WIRE_READDIR, false, meta_handle },
+	{ WIRE_GETXATTR, false, meta_handle },    { WIRE_SETXATTR, false, meta_handle },
+	{ WIRE_LISTXATTR, false, meta_handle },   { WIRE_REMOVEXATTR, false, meta_handle },
+	{ WIRE_STATFS, false, meta_handle },      { WIRE_OPEN, false, meta_handle },
+	{ WIRE_CLOSE, false, meta_handle },       { WIRE_COMMIT, false, meta_handle },
+	{ WIRE_METASYNC, true, meta_handle },     { WIRE_FORGET, false, meta_handle },
+	{ WIRE_INLINE_READ, false, meta_handle }, { WIRE_INLINE_WRITE, true, meta_handle },
+	{ WIRE_DEFINE, true, meta_handle },       { WIRE_RESIZE, true, meta_handle },
+	{ WIRE_CHUNKDIR, false, meta_handle },    { WIRE_APPEND, false, meta_handle },
+	{ WIRE_OBJECT_PATHS, true, meta_handle }, { WIRE_RESTORE, true, meta_handle },
+	{ WIRE_RAISE_IDS, true, meta_handle },    { WIRE_CHECK_NAMES, true, meta_handle },
+	{ WIRE_LOCK, true, meta_handle },         { 0 },
 };
 
 void meta_session_gone(struct meta *m, uint64_t session)
@@ -425,6 +416,11 @@ static int load(struct meta *m, struct reason *why)
 	m->next_id = m->id_limit = db_u64(m->db, SQL_COUNTER_GET, 0);
 	db_done(m->db);
 	m->grace_until_ns = m->d->grace_ns && m->next_id > META_ROOT + 1 ? time_mono_ns() + m->d->grace_ns : 0;
+	m->rebuilding = db_query(m->db, SQL_REBUILD_GET, NULL, 0) == 1;
+	db_done(m->db);
+	if (m->rebuilding)
+		log_warn(
+			"the names are being rebuilt: no new files and arrays until slabctl fsck --rebuild is through");
 	rc = replies_load(m);
 	if (!rc)
 		rc = inode_drop_unlinked(m, &(bool){ false });
@@ -507,6 +503,8 @@ int meta_start(struct daemon *d)
 {
 	int err = d->meta ? reaper_new(d, &d->meta->reaper) : 0;
 
+	if (!err && d->meta)
+		err = describer_new(d, &d->meta->describer);
 	return !err && d->meta ? locks_start(d->meta) : err;
 }
 
@@ -515,6 +513,8 @@ void meta_stop(struct daemon *d)
 	if (!d->meta)
 		return;
 	locks_stop(d->meta);
+	describer_free(d->meta->describer);
+	d->meta->describer = NULL;
 	reaper_free(d->meta->reaper);
 	d->meta->reaper = NULL;
 }

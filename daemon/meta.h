@@ -27,6 +27,9 @@ int meta_node_add(struct meta *m, const struct uuid *node, const char *address, 
 int meta_node_run(struct meta *m, uint32_t id, struct uuid *ret);
 int meta_node_set_run(struct meta *m, uint32_t id, const struct uuid *run);
 int meta_node_address(struct meta *m, uint32_t id, const struct uuid *node, const char *address, struct reason *why);
+uint64_t meta_undescribed(struct meta *m); /* arrays, or directories of them, of which the stores are yet to be told */
+/* A node registers.  1: it was not known, or only its number was, and now it is: the head was made anew. */
+int meta_node_claim(struct meta *m, uint32_t id, const struct uuid *node, const char *address);
 int meta_nodes(struct meta *m, struct wire_node **ret, size_t *ret_n); /* id, uuid, address; malloc'ed */
 
 #endif

@@ -282,6 +282,8 @@ int layout_new(struct meta *m, uint32_t near, uint64_t *ret_layout, struct reaso
 	struct le32 nodes[SLAB_NODES_MAX];
 	size_t n = nodes_place(m->d->nodes, near, ids);
 
+	if (m->rebuilding)
+		return reason_set(why, EROFS, "the names are being rebuilt: slabctl fsck --rebuild");
 	if (!n)
 		return reason_set(why, EIO, "no node is up to place a new file on");
 	for (size_t i = 0; i < n; i++)

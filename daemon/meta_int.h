@@ -68,6 +68,16 @@ enum meta_sql {
 	SQL_REPLY_SET,
 	SQL_REPLY_DROP,
 	SQL_REPLY_SESSIONS,
+	SQL_NODE_KEEP,
+	SQL_NODE_CLAIM,
+	SQL_REBUILD_GET,
+	SQL_REBUILD_END,
+	SQL_DESCRIBE_COUNT,
+	SQL_DESCRIBE_NEXT,
+	SQL_DESCRIBE_BELOW,
+	SQL_DESCRIBE_ACKED,
+	SQL_DESCRIBE_DONE,
+	SQL_XATTR_ALL,
 	SQL_ORPHAN_GET,
 	SQL_SCAN_OBJECTS,
 	SQL_SCAN_DIRENTS,
@@ -83,6 +93,7 @@ enum meta_sql {
 extern const char *const meta_sql[SQL_END];
 
 struct reaper;
+struct describer;
 
 struct gone { /* a session without a connection */
 	struct uuid session;
@@ -102,12 +113,14 @@ struct meta {
 	pthread_mutex_t lock; /* guards all below down to `sync`; inval has its own */
 	struct db *db;
 	uint64_t next_id, id_limit; /* ids below id_limit are reserved on disk */
+	bool rebuilding;            /* the head was made anew: not all objects have their names yet */
 	struct map opens;           /* ino -> number of sessions that have it open */
 	struct map sessions;        /* number -> struct map: ino -> 1, of what it has open */
 	uint64_t grace_until_ns;    /* monotonic: until then what has no name may still be open; 0: over */
 	struct locks *locks;        /* meta_locks.h */
 	struct inval *inval;
-	struct reaper *reaper; /* set before the server runs, NULL in tests */
+	struct reaper *reaper;       /* set before the server runs, NULL in tests */
+	struct describer *describer; /* likewise */
 	struct replies replies;
 
 	struct {
@@ -177,7 +190,7 @@ meta_fn meta_op_lookup, meta_op_getattr, meta_op_setattr, meta_op_make, meta_op_
 	meta_op_rename, meta_op_readlink, meta_op_readdir, meta_op_getxattr, meta_op_setxattr, meta_op_listxattr,
 	meta_op_removexattr, meta_op_statfs, meta_op_open, meta_op_close, meta_op_commit, meta_op_metasync,
 	meta_op_forget, meta_op_inline_read, meta_op_inline_write, meta_op_define, meta_op_resize, meta_op_chunkdir,
-	meta_op_append, meta_op_object_paths, meta_op_lock;
+	meta_op_append, meta_op_object_paths, meta_op_lock, meta_op_restore, meta_op_raise_ids, meta_op_check_names;
 
 /* Runs one message; on success the reply is in op and the caller frees op->reply_payload. */
 int meta_execute(struct meta_op *op);
@@ -248,6 +261,8 @@ int dirent_del(struct meta *m, uint64_t dir, uint64_t id);
 int dir_empty(struct meta *m, const struct inode *dir);      /* 0 or -ENOTEMPTY */
 int meta_unlink_inode(struct meta_op *op, struct inode *in); /* one name less */
 int meta_make_inode(struct meta_op *op, struct inode *dir, struct meta_name name, uint32_t umask, struct inode *in);
+bool meta_name_of_dir(struct meta *m, uint64_t ino, uint64_t *ret_parent, char ret_name[SLAB_NAME_MAX],
+		      size_t *ret_len);                              /* false: it has none */
 void meta_path(struct meta *m, uint64_t ino, char *ret, size_t cap); /* for people */
 
 /* meta_array.c: the directory `dir` (saved by these) has, or has no longer, this document as zarr.json. */
@@ -258,6 +273,9 @@ int array_check_name(struct meta_op *op, struct inode *in, struct meta_name name
 int array_named(struct meta_op *op, struct inode *dir, struct meta_name name, const struct inode *in);
 int array_unnamed(struct meta_op *op, struct inode *dir, struct meta_name name);
 int array_drop(struct meta_op *op, struct inode *dir);
+
+/* meta_restore.c */
+int meta_lost_found(struct meta_op *op, struct inode *dir); /* the directory, made when it is missing */
 
 /* meta_xattr.c */
 int xattr_inherit(struct meta *m, const struct inode *parent, const struct inode *dir);

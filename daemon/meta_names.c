@@ -62,7 +62,7 @@ int dir_empty(struct meta *m, const struct inode *dir)
 	return rc;
 }
 
-static bool path_parent(struct meta *m, uint64_t ino, uint64_t *ret_parent, char *ret_name, size_t *ret_len)
+bool meta_name_of_dir(struct meta *m, uint64_t ino, uint64_t *ret_parent, char ret_name[SLAB_NAME_MAX], size_t *ret_len)
 {
 	const void *name;
 
@@ -79,7 +79,7 @@ void meta_path(struct meta *m, uint64_t ino, char *ret, size_t cap)
 	char path[512], name[SLAB_NAME_MAX];
 	size_t at = sizeof(path), len;
 
-	while (ino != META_ROOT && path_parent(m, ino, &ino, name, &len)) {
+	while (ino != META_ROOT && meta_name_of_dir(m, ino, &ino, name, &len)) {
 		if (len + 4 >= at) {
 			memcpy(&path[at -= 3], "...", 3);
 			break;

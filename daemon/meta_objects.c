@@ -16,6 +16,7 @@ struct found {
 struct paths {
 	struct found *at;
 	size_t n;
+	bool states_only;
 	struct map by_object, by_ino; /* -> struct found */
 };
 
@@ -30,12 +31,15 @@ static void paths_fini(struct paths *p)
 
 static int paths_init(struct meta_op *op, struct paths *p)
 {
+	const struct wire_object_paths *body = op->body;
 	const struct le64 *objects = (const void *)op->payload;
 	int err = 0;
 
-	if (op->payload_bytes % sizeof(*objects))
-		return reason_set(op->why, EINVAL, "OBJECT_PATHS: not a list of numbers");
 	p->n = op->payload_bytes / sizeof(*objects);
+	p->states_only = le32_get(body->flags) & WIRE_PATHS_STATES;
+	if (op->payload_bytes % sizeof(*objects) || p->n > (p->states_only ? WIRE_STATES_MAX : WIRE_OBJECTS_MAX) ||
+	    le32_get(body->flags) & ~(uint32_t)WIRE_PATHS_STATES || le32_get(body->reserved))
+		return reason_set(op->why, EINVAL, "OBJECT_PATHS: not a list of numbers");
 	p->at = calloc(p->n + 1, sizeof(*p->at));
 	if (!p->at)
 		return -ENOMEM;
@@ -128,14 +132,14 @@ static int find_all(struct meta *m, struct paths *p)
 	pthread_mutex_lock(&m->lock);
 	for (size_t i = 0; i < p->n; i++) {
 		struct found *f = &p->at[i];
-		if (f->state == WIRE_OBJECT_NAMED && f->is_dir)
+		if (f->state == WIRE_OBJECT_NAMED && f->is_dir && !p->states_only)
 			set_path(m, f, f->ino, "", 0);
 		else if (!f->state && db_run(m->db, SQL_ORPHAN_GET, db_int(f->object)) == 1)
 			f->state = WIRE_OBJECT_DROPPED;
 		db_done(m->db);
 	}
 	pthread_mutex_unlock(&m->lock);
-	for (rc = rc < 0 ? rc : map_count(&p->by_ino) > 0; rc == 1;)
+	for (rc = rc < 0 ? rc : map_count(&p->by_ino) > 0 && !p->states_only; rc == 1;)
 		rc = scan_names(m, p, &parent, &id);
 	return rc;
 }

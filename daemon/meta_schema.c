@@ -39,6 +39,27 @@ static const char schema[] =
 	" PRIMARY KEY(ino, kind, tenure, owner, start)) WITHOUT ROWID;"
 	"INSERT INTO counters VALUES('id', 2);";
 
+/* Whatever changes what the stores are told of arrays marks the array, or a directory above it. */
+#define MARK(ino) " BEGIN INSERT OR REPLACE INTO describe VALUES(" ino ", random(), x''); END;"
+#define HOLDS_SOMETHING                                                                                                \
+	"(EXISTS(SELECT 1 FROM dirents WHERE parent = new.ino) OR EXISTS(SELECT 1 FROM arrays WHERE ino = new.ino))"
+static const char *const describe_schema[] = {
+	"CREATE TABLE describe(ino INTEGER PRIMARY KEY, mark INTEGER NOT NULL, acked BLOB NOT NULL);",
+	"CREATE TRIGGER describe_array AFTER INSERT ON arrays" MARK("new.ino"),
+	"CREATE TRIGGER describe_inode AFTER UPDATE ON inodes WHEN new.flags & 2 AND (new.mode <> old.mode OR new.uid "
+	"<>"
+	" old.uid OR new.gid <> old.gid OR new.flags <> old.flags OR new.object <> old.object OR new.partition_bytes <>"
+	" old.partition_bytes)" MARK("new.ino"),
+	"CREATE TRIGGER describe_name AFTER INSERT ON dirents WHEN new.special = 1 AND " HOLDS_SOMETHING MARK(
+		"new.ino"),
+	"CREATE TRIGGER describe_move AFTER UPDATE ON dirents WHEN new.special = 1 AND " HOLDS_SOMETHING MARK(
+		"new.ino"),
+	"CREATE TRIGGER describe_xattr AFTER INSERT ON xattrs WHEN EXISTS(SELECT 1 FROM arrays WHERE ino = "
+	"new.ino)" MARK("new.ino"),
+	"CREATE TRIGGER describe_no_xattr AFTER DELETE ON xattrs WHEN EXISTS(SELECT 1 FROM arrays WHERE ino = "
+	"old.ino)" MARK("old.ino"),
+};
+
 #define INODE_COLUMNS                                                                                                  \
 	"i.mode, i.uid, i.gid, i.nlink, i.rdev, i.size, i.atime, i.mtime, i.ctime, i.generation, i.flags, i.parent,"   \
 	" i.object, i.partition_bytes, i.layout, i.epoch, i.ino"
@@ -94,6 +115,17 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_REPLY_SET] = "INSERT OR REPLACE INTO replies(session, slot, once, type, body) VALUES(?, ?, ?, ?, ?)",
 	[SQL_REPLY_DROP] = "DELETE FROM replies WHERE session = ?",
 	[SQL_REPLY_SESSIONS] = "SELECT DISTINCT session FROM replies",
+	[SQL_NODE_KEEP] = "INSERT OR IGNORE INTO nodes(id, uuid, address) VALUES(?, ?, ?)",
+	[SQL_NODE_CLAIM] = "INSERT OR REPLACE INTO nodes(id, uuid, address) VALUES(?, ?, ?)",
+	[SQL_REBUILD_GET] = "SELECT next FROM counters WHERE name = 'rebuild'",
+	[SQL_REBUILD_END] = "DELETE FROM counters WHERE name = 'rebuild'",
+	[SQL_DESCRIBE_COUNT] = "SELECT count(*) FROM describe",
+	[SQL_DESCRIBE_NEXT] = "SELECT ino, mark, acked FROM describe WHERE ino > ? ORDER BY ino LIMIT 1",
+	[SQL_DESCRIBE_BELOW] = "INSERT OR IGNORE INTO describe SELECT i.ino, random(), x'' FROM dirents d JOIN inodes i"
+			       " ON i.ino = d.ino WHERE d.parent = ? AND d.special = 1 AND i.mode & 61440 = 16384",
+	[SQL_DESCRIBE_ACKED] = "UPDATE describe SET acked = ? WHERE ino = ? AND mark = ?",
+	[SQL_DESCRIBE_DONE] = "DELETE FROM describe WHERE ino = ? AND mark = ?",
+	[SQL_XATTR_ALL] = "SELECT name, value FROM xattrs WHERE ino = ? ORDER BY name",
 	[SQL_ORPHAN_GET] = "SELECT layout FROM orphans WHERE object = ?",
 	[SQL_SCAN_OBJECTS] = "SELECT ino, object, mode FROM inodes WHERE ino > ? ORDER BY ino LIMIT ?",
 	[SQL_SCAN_DIRENTS] = "SELECT parent, id, ino, name FROM dirents WHERE (parent, id) > (?, ?) ORDER BY parent, id"
@@ -108,21 +140,44 @@ const char *const meta_sql[SQL_END] = {
 	[SQL_LOCK_DROP] = "DELETE FROM locks WHERE tenure = ?",
 };
 
-/* The root belongs to whoever runs the head, so that a cluster of one's own needs no root. */
+/* The root belongs to whoever runs the head, so that a cluster of one's own needs no root.  A head that is made anew begins with numbers that its
+ * predecessor cannot have given: by the clock, a million a second. */
 static int make_schema(struct meta *m, struct reason *why)
 {
-	char sql[400];
+	char sql[600], rebuild[160] = "";
 	long long now = (long long)time_real_ns();
 	int err = db_script(m->db, "BEGIN IMMEDIATE", why);
 
 	if (err)
 		return err;
+	if (m->d->names == NAMES_REBUILT)
+		snprintf(
+			rebuild, sizeof(rebuild),
+			"UPDATE counters SET next = %lld WHERE name = 'id'; INSERT INTO counters VALUES('rebuild', 1);",
+			now / 1000000000 << 20);
 	snprintf(sql, sizeof(sql),
 		 "INSERT INTO inodes VALUES(%d, %d, %u, %u, 2, 0, 0, %lld, %lld, %lld, 1, 0, %d, 0, 0, 0, 0);"
-		 "PRAGMA user_version = %d; COMMIT",
-		 META_ROOT, S_IFDIR | 0755, geteuid(), getegid(), now, now, now, META_ROOT, META_FORMAT);
+		 "%s PRAGMA user_version = %d; COMMIT",
+		 META_ROOT, S_IFDIR | 0755, geteuid(), getegid(), now, now, now, META_ROOT, rebuild, META_FORMAT);
 	err = db_script(m->db, schema, why);
+	for (size_t i = 0; !err && i < ARRAY_LEN(describe_schema); i++)
+		err = db_script(m->db, describe_schema[i], why);
 	return err ? err : db_script(m->db, sql, why);
+}
+
+static int check_version(struct meta *m, const char *path, uint32_t version, struct reason *why)
+{
+	if (version > META_FORMAT)
+		return reason_set(why, EPROTONOSUPPORT, "%s: format %u; this program knows format %d", path, version,
+				  META_FORMAT);
+	if (version && m->d->names == NAMES_REBUILT)
+		return reason_set(why, EEXIST, "%.200s holds names; move it away before --rebuild", path);
+	if (!version && m->d->names == NAMES_MUST_BE_THERE)
+		return reason_set(
+			why, ENOENT,
+			"%.150s is lost: put a copy back, or start with --rebuild and run slabctl fsck --rebuild",
+			path);
+	return 0;
 }
 
 int meta_open_db(struct meta *m, const char *path, struct reason *why)
@@ -132,9 +187,8 @@ int meta_open_db(struct meta *m, const char *path, struct reason *why)
 
 	if (!err)
 		err = db_version(m->db, &version, why);
-	if (!err && version > META_FORMAT)
-		err = reason_set(why, EPROTONOSUPPORT, "%s: format %u; this program knows format %d", path, version,
-				 META_FORMAT);
+	if (!err)
+		err = check_version(m, path, version, why);
 	if (!err && version == 0)
 		err = make_schema(m, why);
 	return err ? err : db_prepare(m->db, meta_sql, SQL_END, why);

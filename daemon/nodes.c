@@ -223,6 +223,11 @@ static int register_node(struct daemon *d, struct request *r, const char *addres
 	struct uuid last;
 	int err;
 
+	if (meta_node_claim(d->meta, id, &b->node, address) == 1) {
+		pthread_mutex_lock(&d->nodes->lock);
+		entry_new_locked(d->nodes, id, &b->node, address);
+		pthread_mutex_unlock(&d->nodes->lock);
+	}
 	pthread_mutex_lock(&d->nodes->lock);
 	err = check_node_locked(d->nodes, id, &b->node, why);
 	pthread_mutex_unlock(&d->nodes->lock);

@@ -159,7 +159,15 @@ static int load_bad(struct part *p)
 /* What the catalog says of it, unless it was removed or replaced since: then it has a tombstone. */
 static bool is_listed(struct part *p, uint64_t *ret_version)
 {
-	return catalog_find(p->store->catalog, p->id, ret_version) && !part_exists(p, ".gone");
+	return catalog_find(p->store->catalog, p->id, ret_version) && *ret_version && !part_exists(p, ".gone");
+}
+
+/* Whether the store that was here before may have held it.  Version 0: it was removed since. */
+static bool may_be_lost(struct part *p)
+{
+	uint64_t version;
+
+	return p->id.object < p->store->lost_below && !catalog_find(p->store->catalog, p->id, &version);
 }
 
 /* Whether a power cut may have kept its files from being written.  What is listed was on the disk, and its header only changes in place. */
@@ -231,6 +239,8 @@ static int load_without_sums(struct part *p, bool has_data, struct reason *why)
 		part_quarantine_locked(p, NULL, "its checksum file is missing");
 	else if (is_listed(p, &version))
 		part_quarantine_locked(p, NULL, "its files are gone");
+	else if (may_be_lost(p))
+		part_quarantine_locked(p, NULL, "it was lost with the store that was here before");
 	return 0;
 }
 
@@ -411,7 +421,7 @@ int part_bury_locked(struct part *p)
 	uint64_t version;
 	int err;
 
-	if (!catalog_find(p->store->catalog, p->id, &version))
+	if (!catalog_find(p->store->catalog, p->id, &version) || !version)
 		return part_unlink_any(p, ".sum");
 	err = part_rename(p, ".sum", ".gone");
 	if (err == -ENOENT) {
@@ -438,6 +448,8 @@ int part_remove_locked(struct part *p, bool whole_object, struct reason *why)
 		err = part_unlink(p, ".gone");
 	if (err)
 		return part_fail(p, err, "cannot be removed", why);
+	if (!whole_object && p->id.object < p->store->lost_below)
+		catalog_put(p->store->catalog, p->id, 0);
 	part_forget_locked(p);
 	p->loaded = true;
 	if (existed)

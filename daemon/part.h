@@ -65,6 +65,7 @@ struct store {
 	uint64_t run; /* random, never SUMS_RUN_OPEN */
 	struct catalog *catalog;
 	bool unclean;          /* the last stop was */
+	uint64_t lost_below;   /* this store took the place of a lost one: what it held of older objects is lost */
 	bool relist;           /* the catalog is empty, and the store perhaps not */
 	bool has_syncfs;       /* and it means something on the store's file system */
 	bool uncounted;        /* its partitions were not counted, or not while nothing changed */

@@ -2,6 +2,7 @@
 #include "server_int.h"
 #include "json.h"
 #include "log.h"
+#include "meta.h"
 #include "store.h"
 
 #include <netinet/in.h>
@@ -9,8 +10,8 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-const struct module *const server_modules[] = { &part_module,  &compute_module, &meta_module,
-						&nodes_module, &scrub_module,   NULL };
+const struct module *const server_modules[] = { &part_module,  &compute_module, &meta_module, &nodes_module,
+						&scrub_module, &objects_module, NULL };
 
 /* ---- requests about the daemon itself ---- */
 
@@ -62,6 +63,10 @@ static int status_json(struct daemon *d, struct json *j)
 	    put_u64(j, "uptime_seconds", (time_mono_ns() - d->started_ns) / 1000000000u) ||
 	    put_u64(j, "sessions", server_sessions(d->server)) ||
 	    put_u64(j, "requests", atomic_load(&d->server->requests))) {
+		json_free(store);
+		return -ENOMEM;
+	}
+	if (d->meta && put_u64(j, "undescribed", meta_undescribed(d->meta))) {
 		json_free(store);
 		return -ENOMEM;
 	}

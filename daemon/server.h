@@ -49,7 +49,7 @@ struct module {
 	void (*session_begin)(struct daemon *d,
 			      struct session *s); /* may be NULL; another of its connections may be faster */
 };
-extern const struct module part_module, compute_module, meta_module, nodes_module, scrub_module;
+extern const struct module part_module, compute_module, meta_module, nodes_module, scrub_module, objects_module;
 /* A request to a slow handler of part_module that is done in a moment. */
 bool part_is_quick(struct daemon *d, const struct request *r);
 

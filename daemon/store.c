@@ -295,6 +295,18 @@ static int take_clean_mark(struct store *s)
 	return io_fsync_dir(s->dirfd, ".");
 }
 
+static int load_lost_below(struct store *s)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int err = io_read_file(s->dirfd, "lost_below", 32, &text, &len);
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	text[strcspn(text, "\n")] = '\0';
+	return parse_u64(text, UINT64_MAX, &s->lost_below);
+}
+
 static int write_clean_mark(struct store *s)
 {
 	char text[128];
@@ -399,6 +411,8 @@ int store_open(int dirfd, struct pool *cores, struct store **ret, struct reason 
 		err = -errno;
 	if (!err)
 		err = io_fsync_dir(dirfd, ".");
+	if (!err)
+		err = load_lost_below(s);
 	if (!err)
 		err = take_clean_mark(s);
 	if (!err)

@@ -113,6 +113,20 @@ int store_walk(struct store *s, struct part_id after, size_t max, struct part_id
 int store_scrub(struct store *s, struct part_id id, uint64_t offset, uint64_t len, uint64_t *ret_bytes,
 		struct reason *why);
 
+/* ---- what the head says of objects ---- */
+
+/* Durable when it returns.  -ESTALE: the object was dropped. */
+int store_describe(struct store *s, uint64_t object, const void *description, size_t len, struct reason *why);
+#define STORE_BAD_MAX 64
+struct store_object {
+	uint64_t object, partitions, bytes, quarantined;
+	uint64_t bad[STORE_BAD_MAX]; /* the first of the quarantined */
+	char *description;           /* malloc'ed; NULL: none */
+	size_t description_bytes;
+};
+/* The next object above `after` that is listed or described here.  -ENOENT: there is none. */
+int store_next_object(struct store *s, uint64_t after, struct store_object *ret, struct reason *why);
+
 struct store_stats {
 	uint64_t bytes_total, bytes_free, files_total, files_free;
 	uint64_t partitions, quarantined;

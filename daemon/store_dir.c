@@ -284,6 +284,8 @@ static bool is_quarantined(struct store *s, struct part_id id)
 
 	if (part_acquire(s, id, &p, NULL) < 0)
 		return false;
+	if (p->state == PART_SEALED && !p->bad && !part_exists(p, "")) /* it went while we knew it */
+		part_quarantine_locked(p, NULL, "its data is lost");
 	bool bad = p->bad != NULL;
 	part_release(p);
 	return bad;

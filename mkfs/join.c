@@ -44,6 +44,35 @@ int join_cluster(struct superblock *sb, const uint8_t key[CLUSTER_KEY_BYTES], st
 	return 0;
 }
 
+int join_as_head(struct superblock *sb, const char *node, const uint8_t key[CLUSTER_KEY_BYTES], struct reason *why)
+{
+	struct client_config config = { .address = node,
+					.key = key,
+					.hello.role = le32_of(WIRE_ROLE_MKFS),
+					.name = "mkfs.slabfs",
+					.n_connections = 1,
+					.timeout_ms = JOIN_TIMEOUT_MS };
+	struct wire_hello_reply reply;
+	struct reason what = { "" };
+	struct client *client;
+	int err = uuid_new(&config.hello.session);
+
+	if (!err)
+		err = client_new(&config, &client);
+	if (err)
+		return reason_set(why, -err, "%s", strerror(-err));
+	err = client_hello(client, &reply, &what);
+	client_free(client);
+	if (err)
+		return reason_set(why, -err, "%.100s: %.200s", node, what.text[0] ? what.text : strerror(-err));
+	if (le32_get(reply.is_head))
+		return reason_set(why, EEXIST, "%.100s: is the head itself", node);
+	sb->cluster = reply.cluster;
+	sb->node_id = 1;
+	sb->is_head = true;
+	return 0;
+}
+
 /* A connected datagram socket sends nothing, but the kernel has chosen the interface. */
 static int local_address(const struct addrinfo *a, char ret_host[NI_MAXHOST])
 {

@@ -7,17 +7,21 @@
 enum { EXIT_FAIL = 1, EXIT_USAGE = 2 };
 
 struct options {
-	const char *listen, *join, *key, *store;
+	const char *listen, *join, *rebuild, *key, *store;
 };
 
 static const char usage[] =
 	"usage: mkfs.slabfs [--listen HOST:PORT] STORE\n"
 	"       mkfs.slabfs --join HOST:PORT --key FILE [--listen HOST:PORT] STORE\n"
+	"       mkfs.slabfs --rebuild HOST:PORT --key FILE --listen HOST:PORT STORE\n"
 	"Formats the empty (or missing) directory STORE as the first store of a new cluster, whose head it is,\n"
 	"or as one more store of the cluster whose head is at HOST:PORT.\n"
 	"  --listen HOST:PORT  where slabfsd will listen, and others will reach it; port 0: any free port\n"
 	"                      (default: 127.0.0.1:7522; with --join the address that reaches the head, port 7522)\n"
 	"  --join HOST:PORT    the head of the cluster; it must be running\n"
+	"  --rebuild HOST:PORT any node of a cluster whose head is lost: STORE becomes its new head, which must "
+	"listen\n"
+	"                      where the old one did; then slabfsd --rebuild STORE\n"
 	"  --key FILE          the cluster's key: cluster.key of any of its stores\n"
 	"  --help, --version\n";
 
@@ -43,8 +47,12 @@ static bool is_address(const char *text)
 
 static int check_options(const struct options *o)
 {
-	if (!o->join != !o->key)
-		return bad_usage("--join and --key belong together");
+	if ((!o->join && !o->rebuild) != !o->key)
+		return bad_usage("--join or --rebuild, and --key, belong together");
+	if (o->rebuild && (o->join || !o->listen))
+		return bad_usage("--rebuild needs --listen, and excludes --join");
+	if (o->rebuild && !is_address(o->rebuild))
+		return bad_usage("--rebuild: not HOST:PORT");
 	if (o->listen && !is_address(o->listen))
 		return bad_usage("--listen: not HOST:PORT");
 	if (o->join && !is_address(o->join))
@@ -56,9 +64,13 @@ static int check_options(const struct options *o)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "listen", required_argument, NULL, 'l' }, { "join", required_argument, NULL, 'j' },
-		{ "key", required_argument, NULL, 'k' },    { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },      { NULL, 0, NULL, 0 },
+		{ "listen", required_argument, NULL, 'l' },
+		{ "join", required_argument, NULL, 'j' },
+		{ "key", required_argument, NULL, 'k' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "rebuild", required_argument, NULL, 'r' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -70,6 +82,9 @@ static int parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'j':
 			o->join = optarg;
+			break;
+		case 'r':
+			o->rebuild = optarg;
 			break;
 		case 'k':
 			o->key = optarg;
@@ -124,6 +139,15 @@ static int old_cluster(const struct options *o, struct superblock *sb, uint8_t k
 	return err ? err : join_cluster(sb, key, why);
 }
 
+static int lost_head(const struct options *o, struct superblock *sb, uint8_t key[CLUSTER_KEY_BYTES], struct reason *why)
+{
+	int err = cluster_key_read(o->key, key, why);
+
+	set_address(sb->listen, o->listen);
+	memcpy(sb->head, sb->listen, sizeof(sb->head));
+	return err ? err : join_as_head(sb, o->rebuild, key, why);
+}
+
 static void report(const struct options *o, const struct superblock *sb)
 {
 	char cluster[37];
@@ -152,9 +176,11 @@ int main(int argc, char **argv)
 	if (!err)
 		err = uuid_new(&sb.node);
 	if (!err)
-		err = o.join ? old_cluster(&o, &sb, key, &why) : new_cluster(&o, &sb, key);
+		err = o.rebuild ? lost_head(&o, &sb, key, &why)
+		      : o.join  ? old_cluster(&o, &sb, key, &why)
+				: new_cluster(&o, &sb, key);
 	if (!err)
-		err = store_finish(&store, &sb, key, &why);
+		err = store_finish(&store, &sb, sb.is_head && !o.rebuild, key, &why);
 	if (err) {
 		store_undo(&store);
 		return fail(&why);

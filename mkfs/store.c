@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #define KEY_NAME "cluster.key"
+#define LOST_NAME "lost_below"
 #define SUPERBLOCK_NAME "superblock.json"
 
 static int check_empty(const struct new_store *s, struct reason *why)
@@ -52,13 +53,26 @@ int store_begin(struct new_store *s, const char *path, struct reason *why)
 	return err;
 }
 
-int store_finish(struct new_store *s, const struct superblock *sb, const uint8_t key[CLUSTER_KEY_BYTES],
+/* Objects of the head that was lost have numbers below those that a new one begins with. */
+static int write_lost_below(struct new_store *s)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)(time_real_ns() / 1000000000 << 20));
+
+	return io_publish(s->fd, LOST_NAME, text, (size_t)len, 0600);
+}
+
+int store_finish(struct new_store *s, const struct superblock *sb, bool fresh, const uint8_t key[CLUSTER_KEY_BYTES],
 		 struct reason *why)
 {
 	int err = fchmod(s->fd, 0700) < 0 ? -errno : 0;
 
 	if (!err)
 		err = io_publish(s->fd, KEY_NAME, key, CLUSTER_KEY_BYTES, 0600);
+	if (!err && fresh)
+		err = io_publish(s->fd, STORE_NEW, "", 0, 0600);
+	else if (!err && sb->is_head)
+		err = write_lost_below(s);
 	if (!err)
 		err = superblock_write(s->fd, sb);
 	if (!err)
@@ -71,6 +85,8 @@ void store_undo(struct new_store *s)
 	if (s->fd >= 0) {
 		unlinkat(s->fd, SUPERBLOCK_NAME, 0);
 		unlinkat(s->fd, KEY_NAME, 0);
+		unlinkat(s->fd, STORE_NEW, 0);
+		unlinkat(s->fd, LOST_NAME, 0);
 		close(s->fd);
 		s->fd = -1;
 	}

@@ -15,7 +15,7 @@ struct ctl {
 };
 
 typedef int ctl_command(struct ctl *c, int argc, char **argv); /* argv[0]: the command */
-ctl_command ctl_nodes, ctl_status, ctl_create, ctl_import, ctl_scrub;
+ctl_command ctl_nodes, ctl_status, ctl_create, ctl_import, ctl_scrub, ctl_fsck;
 
 int ctl_fail(const struct reason *why);                                        /* prints it; CTL_FAIL */
 int ctl_bad_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* CTL_USAGE */
@@ -32,7 +32,8 @@ int ctl_connect(const struct ctl *c, bool head, struct client **ret, struct reas
 int ctl_connect_to(const struct ctl *c, const char *address, struct client **ret, struct reason *why);
 /* For commands that need the cluster's key: with a mount, the store that it was made from.  CTL_OK or an exit code. */
 int ctl_find_store(struct ctl *c);
-/* The names of objects, as the head knows them: paths[i] is malloc'ed, or NULL for one without a name; states may be NULL. */
+#define CTL_SCAN_TIMEOUT_MS 600000 /* the head reads its tables from end to end */
+/* The names of objects, as the head knows them: paths[i] is malloc'ed, or NULL for one without a name.  Either may be NULL. */
 int ctl_object_paths(const struct ctl *c, const uint64_t *objects, size_t n, char **ret_paths, uint32_t *ret_states,
 		     struct reason *why);
 int ctl_nodes_of_store(const struct ctl *c, struct wire_node **ret, size_t *ret_n, struct reason *why);

@@ -15,6 +15,8 @@ static const char usage[] =
 	"  scrub [--rate MIB] [--node N] [--status]\n"
 	"                    compare all that the nodes hold with its checksums; 64 MiB/s a node unless told "
 	"otherwise\n"
+	"  fsck [--repair | --rebuild] [--drop-unknown]\n"
+	"                    check the names, and that they and what the nodes hold belong together\n"
 	"  help              this text\n"
 	"Without --mount and --store: the mount around the current directory, or the only one there is.\n"
 	"  --help, --version\n";
@@ -22,11 +24,8 @@ static const char usage[] =
 static const struct {
 	const char *name;
 	ctl_command *run;
-} commands[] = { { "nodes", ctl_nodes },
-		 { "status", ctl_status },
-		 { "create", ctl_create },
-		 { "import", ctl_import },
-		 { "scrub", ctl_scrub } };
+} commands[] = { { "nodes", ctl_nodes },   { "status", ctl_status }, { "create", ctl_create },
+		 { "import", ctl_import }, { "scrub", ctl_scrub },   { "fsck", ctl_fsck } };
 
 int ctl_fail(const struct reason *why)
 {

@@ -9,7 +9,6 @@
 #include <stdio.h>
 
 #define CTL_TIMEOUT_MS 10000
-#define CTL_SCAN_TIMEOUT_MS 600000 /* the head reads its tables from end to end */
 
 static bool is_below(const char *path, const char *dir)
 {
@@ -139,7 +138,8 @@ static int take_paths(struct call *call, size_t n, char **ret_paths, uint32_t *r
 		const char *text = one ? cursor_take(&at, le32_get(one->path_bytes)) : NULL;
 		if (!text)
 			return -EPROTO;
-		ret_paths[i] = le32_get(one->path_bytes) ? strndup(text, le32_get(one->path_bytes)) : NULL;
+		if (ret_paths)
+			ret_paths[i] = le32_get(one->path_bytes) ? strndup(text, le32_get(one->path_bytes)) : NULL;
 		if (ret_states)
 			ret_states[i] = le32_get(one->state);
 	}
@@ -149,24 +149,29 @@ static int take_paths(struct call *call, size_t n, char **ret_paths, uint32_t *r
 int ctl_object_paths(const struct ctl *c, const uint64_t *objects, size_t n, char **ret_paths, uint32_t *ret_states,
 		     struct reason *why)
 {
-	AUTO_FREE struct le64 *wanted = calloc(WIRE_OBJECTS_MAX, sizeof(*wanted));
+	struct wire_object_paths body = { .flags = le32_of(ret_paths ? 0 : WIRE_PATHS_STATES) };
+	size_t step = ret_paths ? WIRE_OBJECTS_MAX : WIRE_STATES_MAX;
+	AUTO_FREE struct le64 *wanted = calloc(step, sizeof(*wanted));
 	struct client *client;
 	int err = wanted ? ctl_connect(c, true, &client, why) : -ENOMEM;
 
 	if (err)
 		return err;
 	for (size_t done = 0, some; !err && done < n; done += some) {
-		some = MIN(n - done, WIRE_OBJECTS_MAX);
+		some = MIN(n - done, step);
 		for (size_t i = 0; i < some; i++)
 			wanted[i] = le64_of(objects[done + i]);
 		struct call call = { .type = WIRE_OBJECT_PATHS,
+				     .body = &body,
+				     .body_bytes = sizeof(body),
 				     .payload = { wanted },
 				     .payload_bytes = { some * sizeof(*wanted) },
 				     .timeout_ms = CTL_SCAN_TIMEOUT_MS,
 				     .alloc = true };
 		err = client_call(client, &call);
 		if (!err)
-			err = take_paths(&call, some, ret_paths + done, ret_states ? ret_states + done : NULL);
+			err = take_paths(&call, some, ret_paths ? ret_paths + done : NULL,
+					 ret_states ? ret_states + done : NULL);
 		free(call.reply_payload);
 		if (err)
 			reason_set(why, -err, "the head does not tell the names: %.200s",

@@ -12,6 +12,7 @@
 #define SUPERBLOCK_INCOMPAT 0u /* unknown incompat bits are refused */
 #define CLUSTER_KEY_BYTES 32
 #define STORE_SOCKET "slabfsd.sock"
+#define STORE_NEW "new" /* the mark of a head that has had no names yet */
 
 struct superblock {
 	struct uuid cluster;

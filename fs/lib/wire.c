@@ -49,7 +49,10 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_LOCK] = { "LOCK", BODY(wire_lock), BODY(wire_lock_reply), 0, 0 },
 	[WIRE_APPEND] = { "APPEND", BODY(wire_append), BODY(wire_attr), 0, 0 },
 
-	[WIRE_OBJECT_PATHS] = { "OBJECT_PATHS", 0, 0, WIRE_OBJECTS_MAX * 8, WIRE_TEXT_MAX },
+	[WIRE_RESTORE] = { "RESTORE", BODY(wire_restore), 0, WIRE_TEXT_MAX, WIRE_TEXT_MAX },
+	[WIRE_CHECK_NAMES] = { "CHECK_NAMES", BODY(wire_check_names), 0, 0, WIRE_TEXT_MAX },
+	[WIRE_RAISE_IDS] = { "RAISE_IDS", BODY(wire_raise_ids), 0, 0, 0 },
+	[WIRE_OBJECT_PATHS] = { "OBJECT_PATHS", BODY(wire_object_paths), 0, WIRE_STATES_MAX * 8, WIRE_TEXT_MAX },
 
 	[WIRE_PART_OPEN] = { "PART_OPEN", BODY(wire_part_open), BODY(wire_part_open_reply), 0, 0 },
 	[WIRE_PART_READ] = { "PART_READ", BODY(wire_part_read), BODY(wire_part_read_reply), 0, WIRE_DATA_MAX },
@@ -65,6 +68,8 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_PART_SEEK] = { "PART_SEEK", BODY(wire_part_seek), BODY(wire_part_seek_reply), 0, 0 },
 	[WIRE_PART_COPY] = { "PART_COPY", BODY(wire_part_copy), 0, 0, 0 },
 	[WIRE_REDUCE] = { "REDUCE", BODY(wire_reduce), BODY(wire_reduce_reply), WIRE_TEXT_MAX, WIRE_TEXT_MAX },
+	[WIRE_DESCRIBE] = { "DESCRIBE", BODY(wire_describe), 0, WIRE_TEXT_MAX, 0 },
+	[WIRE_OBJECTS] = { "OBJECTS", BODY(wire_objects), 0, 0, WIRE_TEXT_MAX },
 	[WIRE_SCRUB] = { "SCRUB", BODY(wire_scrub), 0, 0, WIRE_TEXT_MAX },
 };
 
@@ -180,4 +185,14 @@ const void *cursor_take(struct cursor *c, size_t len)
 	c->at += len;
 	c->left -= len;
 	return at;
+}
+
+size_t wire_description_bytes(const struct wire_describe *d)
+{
+	uint64_t bytes = sizeof(*d) + (uint64_t)le32_get(d->n_nodes) * sizeof(struct le32) + le32_get(d->path_bytes) +
+			 le32_get(d->npy_bytes) + le32_get(d->doc_bytes) + le32_get(d->xattrs_bytes);
+
+	if (!le32_get(d->n_nodes) || le32_get(d->n_nodes) > SLAB_NODES_MAX || bytes > WIRE_DESCRIPTION_MAX)
+		return 0;
+	return (size_t)bytes;
 }

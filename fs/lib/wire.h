@@ -67,6 +67,9 @@ enum wire_type {
 	WIRE_APPEND,
 
 	WIRE_OBJECT_PATHS = 60, /* checking: head only */
+	WIRE_RESTORE,
+	WIRE_CHECK_NAMES,
+	WIRE_RAISE_IDS,
 
 	WIRE_PART_OPEN = 80, /* bytes: every node */
 	WIRE_PART_READ,
@@ -81,7 +84,9 @@ enum wire_type {
 	WIRE_PART_ALLOCATE,
 	WIRE_PART_SEEK,
 	WIRE_PART_COPY,
-	WIRE_SCRUB = 94,
+	WIRE_DESCRIBE = 93,
+	WIRE_SCRUB,
+	WIRE_OBJECTS,
 	WIRE_TYPE_END
 };
 
@@ -540,21 +545,7 @@ struct wire_reduce_reply {
 	struct le64 partitions;
 } __attribute__((packed));
 
-enum { WIRE_OBJECT_UNKNOWN = 0, WIRE_OBJECT_NAMED, WIRE_OBJECT_DROPPED };
-struct wire_object_path { /* OBJECT_PATHS: payload n x le64 object.  Reply payload: for each of these the record, and its path */
-	struct le64 object;
-	struct le64 ino;   /* NAMED: of the file or the array's directory */
-	struct le32 state; /* UNKNOWN: nothing names it; DROPPED: nothing does any more, and its nodes have been told */
-	struct le32 path_bytes; /* 0: not NAMED, or without a name because it was removed while open */
-} __attribute__((packed));
-#define WIRE_OBJECTS_MAX 1024
-
-enum { WIRE_SCRUB_STATUS = 0, WIRE_SCRUB_START, WIRE_SCRUB_STOP };
-struct wire_scrub { /* reply payload: how far it is, as JSON */
-	struct le32 action;
-	struct le32 reserved;
-	struct le64 rate; /* START: bytes a second */
-} __attribute__((packed));
+#include "wire_check.h"
 
 /* ---- the table ---- */
 
