@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import hashlib
+import mmap
 import os
 
 import cluster as cl
@@ -87,6 +88,50 @@ def test_random_operations_on_arrays(spot, tmp, files):
 @pytest.mark.parametrize("seed", range(101, 105))
 def test_many_random_operations(spot, seed):
     exercise(cut_at(spot, 65536 * (1 + seed % 2)), "--cut", 65536 * (1 + seed % 2), seed=seed, operations=8000, timeout=300)
+
+
+# ---- appending ----
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_what_is_appended_goes_to_the_end_as_it_is_now(elsewhere, close):
+    here, there = elsewhere[0] / "log", elsewhere[1] / "log"
+    here.write_bytes(b"a" * 5000)
+    with open(here, "ab", buffering=0) as f, open(here, "r+b", buffering=0) as reader:
+        f.write(b"b" * 3000)
+        os.fsync(f.fileno())
+        with open(there, "ab", buffering=0) as g:
+            g.write(b"c" * 4000)
+        f.write(b"d" * 2000)  # the kernel here may think that the file has 8000 bytes
+        want = b"a" * 5000 + b"b" * 3000 + b"c" * 4000 + b"d" * 2000
+        close and f.close()
+        cl.until(lambda: reader.seek(0) == 0 and reader.read(20000) == want, what="the reader on this mount to see it")
+        assert os.fstat(reader.fileno()).st_size == len(want)
+    assert there.read_bytes() == want
+
+
+def test_rows_that_are_appended_go_to_the_end_as_it_is_now(elsewhere):
+    np.save(elsewhere[0] / "data.npy", np.zeros(1000, "<f4"))
+    with open(elsewhere[0] / "data", "ab", buffering=0) as f:
+        f.write(np.full(100, 1, "<f4").tobytes())
+        os.fsync(f.fileno())
+        with open(elsewhere[1] / "data", "ab", buffering=0) as g:
+            g.write(np.full(200, 2, "<f4").tobytes())
+        f.write(np.full(300, 3, "<f4").tobytes())
+    want = np.repeat(np.array([0, 1, 2, 3], "<f4"), [1000, 100, 200, 300])
+    for d in elsewhere:
+        assert np.array_equal(np.load(d / "data.npy"), want)
+
+
+def test_a_mapping_through_an_appending_handle_changes_bytes_in_place(spot):
+    (spot / "f").write_bytes(b"x" * 10000)
+    with open(spot / "f", "a+b", buffering=0) as f:
+        a = mmap.mmap(f.fileno(), 10000)
+        a[5:8] = b"abc"
+        a.flush()
+        f.write(b"y" * 10)
+        a.close()
+    assert (spot / "f").read_bytes() == b"x" * 5 + b"abc" + b"x" * 9992 + b"y" * 10
 
 
 # ---- fallocate ----

@@ -203,6 +203,20 @@ static int data_read(struct mount *m, struct handle *h, size_t size, uint64_t of
 	return err;
 }
 
+static int data_append(struct mount *m, struct handle *h, size_t size, uint64_t *ret)
+{
+	struct array_view *v;
+	struct array *a;
+	int err = data_view_of(m, h->node, &a, &v);
+
+	(void)size;
+	if (err)
+		return err;
+	*ret = array_size(a, v);
+	array_view_unref(v);
+	return 0;
+}
+
 static int data_write(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset)
 {
 	return data_write_bytes(m, h->node, buf, size, offset, true);
@@ -233,6 +247,7 @@ const struct node_ops data_ops = {
 	.open = data_open,
 	.read = data_read,
 	.write = data_write,
+	.append = data_append,
 	.publish = data_publish,
 	.flush = data_flush,
 	.fsync = data_fsync,

@@ -379,20 +379,23 @@ static int file_read(struct mount *m, struct handle *h, size_t size, uint64_t of
 	return err ? errors_add(m, h->node, -err, &why) : 0;
 }
 
-/* Under strict the head gives each appended record its place; else the kernel does, by the size that it knows. */
-static int append_offset(struct mount *m, struct handle *h, size_t size, uint64_t *offset)
+/* Under strict the head gives each appended record its place; else it is the end as this mount knows it. */
+static int file_append(struct mount *m, struct handle *h, size_t size, uint64_t *ret)
 {
 	struct wire_attr attr;
 	uint64_t seq;
 	int err;
 
-	if (!m->options.strict || !(h->flags & O_APPEND))
-		return 0;
+	if (!m->options.strict) {
+		uint64_t end = file_size(m, h->node, &err);
+		*ret = err ? *ret : end;
+		return err;
+	}
 	err = head_append(m, h->node->ino, size, &attr, &seq);
 	if (err)
 		return err;
 	file_changed(m, h->node, h->node->state, &attr, seq);
-	*offset = le64_get(attr.size) - size;
+	*ret = le64_get(attr.size) - size;
 	return 0;
 }
 
@@ -454,10 +457,8 @@ static int file_write(struct mount *m, struct handle *h, const char *buf, size_t
 	struct reason why = { "" };
 	char *at = (char *)(uintptr_t)buf; /* segments serve both directions; a write only reads it */
 	size_t left = size, done;
-	int err = append_offset(m, h, size, &offset);
+	int err = 0;
 
-	if (err)
-		return err;
 	if (offset + size > INT64_MAX)
 		return -EFBIG;
 	file_change_begin(h->node);
@@ -535,6 +536,7 @@ const struct node_ops file_ops = {
 	.open = file_open,
 	.read = file_read,
 	.write = file_write,
+	.append = file_append,
 	.publish = file_publish,
 	.allocate = file_allocate,
 	.seek = file_seek,

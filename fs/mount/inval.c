@@ -512,6 +512,14 @@ void inval_drain(struct mount *m)
 	}
 }
 
+void inval_moved(struct mount *m, struct node *n)
+{
+	struct job *j = nodes_job(m, n->ino, NULL, true, 0);
+
+	if (j)
+		job_add(m->inval, j);
+}
+
 void inval_entry(struct mount *m, struct node *dir, const char *name)
 {
 	struct job *j = entry_job(dir, name, strlen(name));

@@ -47,6 +47,8 @@ void inval_hold_begin(struct mount *m);
 void inval_hold_end(struct mount *m);
 /* Returns when the kernel was told of all that came before, or after a second. */
 void inval_drain(struct mount *m);
+/* This mount wrote elsewhere in the node than the kernel thinks: it is told, in a while. */
+void inval_moved(struct mount *m, struct node *n);
 /* This mount replaced what `name` in the directory is: the kernel's entry is old.  Does not wait: the kernel may hold the directory's lock. */
 void inval_entry(struct mount *m, struct node *dir, const char *name);
 

@@ -154,6 +154,8 @@ struct node_ops {
 	int (*open)(struct mount *m, struct node *n, struct handle *h, struct cancel *cancel);
 	int (*read)(struct mount *m, struct handle *h, size_t size, uint64_t offset, struct read_out *out);
 	int (*write)(struct mount *m, struct handle *h, const char *buf, size_t size, uint64_t offset);
+	/* Where a record goes that is appended, which the kernel knows by a size that may be old; missing: the kernel is right. */
+	int (*append)(struct mount *m, struct handle *h, size_t size, uint64_t *ret);
 	/* Under strict, after each write: returns when every mount sees it.  Missing: seen after close. */
 	int (*publish)(struct mount *m, struct handle *h);
 	/* fallocate(2) without those modes that move bytes. */

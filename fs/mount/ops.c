@@ -453,25 +453,38 @@ static int write_strictly(struct mount *m, struct handle *h, const char *buf, si
 	return err || !h->ops->publish ? err : h->ops->publish(m, h);
 }
 
+/* A page that was changed through a mapping has its place; what is appended goes to the end. */
+static int write_place(struct mount *m, struct handle *h, const struct fuse_file_info *fi, size_t size,
+		       uint64_t *offset)
+{
+	if (!(fi->flags & O_APPEND) || fi->writepage || !h->ops->append)
+		return 0;
+	return h->ops->append(m, h, size, offset);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
 	struct mount *m = ops_mount_of(req);
 	struct handle *h = ops_handle(fi);
 	bool strict = m->options.strict;
+	uint64_t at = (uint64_t)offset;
 	int err = -EBADF;
 
 	(void)id;
 	if (strict)
 		inval_hold_begin(m);
 	if (h->ops->write)
-		err = strict ? write_strictly(m, h, buf, size, (uint64_t)offset)
-			     : h->ops->write(m, h, buf, size, (uint64_t)offset);
+		err = write_place(m, h, fi, size, &at);
+	if (h->ops->write && !err)
+		err = strict ? write_strictly(m, h, buf, size, at) : h->ops->write(m, h, buf, size, at);
 	atomic_fetch_add(&h->uses, 1);
 	if (err)
 		ops_reply_err(req, err);
 	else
 		fuse_reply_write(req, size);
+	if (at != (uint64_t)offset && !h->direct_io)
+		inval_moved(m, h->node);
 	if (strict)
 		inval_hold_end(m);
 }
