@@ -5,7 +5,7 @@ set -eu
 build="gcc make pkg-config libc6-dev libfuse3-dev fuse3 libjson-c-dev libsodium-dev libxxhash-dev libsqlite3-dev"
 demo="$build python3 python3-numpy proj-data"
 bench="$build python3 python3-numpy"
-test="$demo python3-pytest clang clang-format-14 git rsync sqlite3 man-db groff iproute2 util-linux attr acl python3-zarr strace fiu-utils"
+test="$demo python3-pytest clang clang-format-14 git rsync sqlite3 man-db groff iproute2 util-linux attr acl python3-zarr strace fiu-utils fio"
 
 case ${1:-} in
 build) wanted=$build ;;
