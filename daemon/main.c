@@ -142,7 +142,7 @@ static uint64_t mix(uint64_t h, const void *bytes, size_t n)
 	return h;
 }
 
-/* Machine, boot and file system: while they are the same, what a daemon wrote before it died is still there. */
+/* Machine, boot, file system and directory: while they are the same, what a daemon wrote before it died is still there. */
 static uint64_t storage_id(int store_fd)
 {
 	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -155,7 +155,7 @@ static uint64_t storage_id(int store_fd)
 	if (len > 0)
 		h = mix(h, boot, (size_t)len);
 	if (fstat(store_fd, &st) == 0)
-		h = mix(h, &st.st_dev, sizeof(st.st_dev));
+		h = mix(mix(h, &st.st_dev, sizeof(st.st_dev)), &st.st_ino, sizeof(st.st_ino));
 	if (fstatvfs(store_fd, &fs) == 0)
 		h = mix(h, &fs.f_fsid, sizeof(fs.f_fsid));
 	return h;

@@ -193,6 +193,116 @@ def test_many_power_cuts(rig, order, first):
     survives_cuts(rig(powercut=order), range(1000 + first, 1050 + first))
 
 
+def survives_cuts_of_a_node(r, seeds):
+    """The power goes for a node that is not the head, while the mount and the writer go on: what they are told is true."""
+    promised = 0
+    r.start_mount()
+    for seed in seeds:
+        rng = random.Random(seed)
+        r.write_until(rng)
+        r.disks[1].cut(rng.randrange(2**32))
+        r.kill(r.cluster.nodes[1:])
+        r.disks[1].unmount()
+        r.disks[1].start()
+        r.cluster.nodes[1].start()
+        time.sleep(rng.random() / 2)
+        r.end_mount()
+        r.start_mount()
+        promised += r.check(r.rounds[-2:])
+    return promised + r.check(r.rounds)
+
+
+@pytest.mark.parametrize("order", ["ordered", "scattered"])
+def test_power_cuts_of_a_node(rig, order):
+    assert survives_cuts_of_a_node(rig(powercut=order), range(4)) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.watchdog(1800)
+def test_many_power_cuts_of_a_node(rig):
+    survives_cuts_of_a_node(rig(powercut="scattered"), range(1000, 1050))
+
+
+def failing(disk, suffix, n=1):
+    disk.command(f"fail {n} {suffix}")
+
+
+def power_cycle(r, seed):
+    """Everything is lost that was not fsynced."""
+    for disk in r.disks:
+        disk.cut(seed)
+    r.kill(r.cluster.nodes)
+    r.mount.process.signal(cl.signal.SIGKILL)
+    cl.run("umount", "-f", r.mount.path)
+    r.mount.process.wait()
+    for disk in r.disks:
+        disk.unmount()
+        disk.start()
+    for node in r.cluster.nodes:
+        node.start()
+    r.start_mount()
+
+
+def fsync(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# Seeds with which forgetfs keeps none of the bytes that were not fsynced would do; a few are tried, for it does not say.
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("suffix", ["0", "0.sum"])
+def test_a_failed_fsync_of_a_partition(rig, suffix, seed):
+    """It is said, and a later one succeeds only when the bytes are on the disk all the same."""
+    r = rig(nodes=1, powercut="ordered")
+    r.start_mount()
+    body = os.urandom(300000) + b"end"
+    with open(r.mount / "f", "wb", buffering=0) as f:
+        f.write(body)
+        failing(r.disks[0], suffix)
+        with cl.expect_errno(errno.EIO):
+            os.fsync(f.fileno())
+        f.write(b"more")  # of which alone the kernel would know
+        os.fsync(f.fileno())
+    power_cycle(r, seed)
+    assert (r.mount / "f").read_bytes() == body + b"more"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_failed_fsync_of_the_names(rig, seed):
+    """Nothing is promised after it, until the daemon is started anew and has what is on the disk."""
+    r = rig(nodes=1, powercut="ordered")
+    r.start_mount()
+    (r.mount / "before").mkdir()
+    fsync(r.mount.path)
+    (r.mount / "after").mkdir()
+    failing(r.disks[0], "meta.db-wal")
+    with cl.expect_errno(errno.EIO):
+        fsync(r.mount.path)
+    for _ in range(2):
+        with cl.expect_errno(errno.EIO):
+            fsync(r.mount.path)
+    with cl.expect_errno(errno.EIO):
+        (r.mount / "never").mkdir()
+    assert sorted(os.listdir(r.mount.path)) == ["after", "before"]
+    assert r.cluster.nodes[0].stop() == ""
+    r.cluster.nodes[0].start()
+    cl.until(lambda: _fsynced(r.mount.path), 20 * cl.SLOWER, "the head to be back")
+    seen = sorted(os.listdir(r.mount.path))
+    power_cycle(r, seed)
+    assert "before" in seen and sorted(os.listdir(r.mount.path)) == seen
+
+
+def _fsynced(path):
+    try:
+        fsync(path)
+        return True
+    except OSError:
+        return False
+
+
 def test_the_tests_find_losses(rig):
     """The control: without fsyncs the same test fails."""
     r = rig(powercut="ordered", prefix=NOSYNC)

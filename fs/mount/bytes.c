@@ -23,6 +23,11 @@ int bytes_new(struct mount *m, const struct layout *layout, struct bytes **ret)
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return -ENOMEM;
+	b->changed_on = calloc(layout->n_nodes, sizeof(*b->changed_on));
+	if (!b->changed_on) {
+		free(b);
+		return -ENOMEM;
+	}
 	b->m = m;
 	b->layout = *layout;
 	map_init(&b->parts);
@@ -41,6 +46,7 @@ void bytes_free(struct bytes *b)
 		log_warn("object %llu: %s", (unsigned long long)b->layout.object, why.text);
 	part_free_all(b);
 	pthread_mutex_destroy(&b->lock);
+	free(b->changed_on);
 	free(b);
 }
 

@@ -46,6 +46,7 @@ struct bytes {
 	struct map parts;     /* index -> struct part */
 	struct part *newest, *oldest;
 	size_t n_dirty;
+	uint64_t *changed_on; /* of each node: its storage at the first change since the last durable seal; 0: none */
 };
 
 struct wire_part bytes_part_id(const struct bytes *b, uint64_t partition, uint32_t flags);
@@ -83,6 +84,8 @@ void part_forget_locked(struct bytes *b, struct part *p); /* and what was writte
 /* Forgets what was written to a file that is no longer the partition's. */
 void part_drop_removed_locked(struct bytes *b, struct part *p);
 
+/* What this partition's remote node was sent, and has not made durable, is with this storage. */
+void bytes_note_storage(struct bytes *b, uint64_t partition, uint64_t storage);
 /* Seals these partitions; those that fail stay dirty.  The first failure. */
 int bytes_seal_parts(struct bytes *b, struct part **parts, size_t n, struct reason *why);
 

@@ -32,6 +32,20 @@ int bytes_truncate(struct bytes *b, uint64_t partition, uint64_t length, struct 
 	return bytes_change_part(b, partition, &c, why);
 }
 
+static void note_remote(struct bytes *b, uint64_t partition)
+{
+	uint32_t owner = layout_owner(&b->layout, partition), local_id;
+	struct wire_hello_reply hello;
+	struct fan_call c = { 0 };
+	struct client *local;
+
+	bytes_local(b, &local, &local_id);
+	if (local && owner == local_id)
+		return;
+	if (!fan_to(b->m, owner, &c, NULL) && !fan_hello(b->m, &c, &hello, NULL))
+		bytes_note_storage(b, partition, le64_get(hello.storage));
+}
+
 int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint64_t from_index, bool link,
 		struct reason *why)
 {
@@ -44,6 +58,7 @@ int bytes_adopt(struct bytes *b, uint64_t partition, uint64_t from_object, uint6
 			      .call = { .type = WIRE_PART_ADOPT, .body = &body, .body_bytes = sizeof(body) } };
 
 	body.from.object = le64_of(from_object);
+	note_remote(b, partition);
 	return bytes_change_part(b, partition, &c, why);
 }
 

@@ -5,7 +5,8 @@
 /* One partition that is being sealed. */
 struct seal {
 	struct part *part;
-	bool local; /* then part->lock is held for writing */
+	bool local;       /* then part->lock is held for writing */
+	uint64_t storage; /* of a remote node, for which it was not another since the first write */
 	struct wire_part_seal body;
 	struct wire_part_seal_reply reply;
 	struct wire_range *ranges;
@@ -71,7 +72,7 @@ static int begin_remote(struct sealing *g, struct seal *s, struct fan_call *c, s
 		return reason_set(why, -err, "partition %llu on %.250s", (unsigned long long)p->index, cause.text);
 	pthread_mutex_lock(&p->ranges_lock);
 	same = p->storage == le64_get(hello.storage);
-	p->storage = le64_get(hello.storage);
+	p->storage = s->storage = le64_get(hello.storage);
 	pthread_mutex_unlock(&p->ranges_lock);
 	if (!same)
 		return reason_set(why, EIO,
@@ -135,6 +136,8 @@ static void end(struct sealing *g, struct seal *s, const struct fan_call *c)
 			part_mark_dirty(g->b, p);
 	} else if (s->local) {
 		part_forget_locked(g->b, p);
+	} else {
+		bytes_note_storage(g->b, p->index, s->storage);
 	}
 	if (s->local)
 		pthread_rwlock_unlock(&p->lock);
@@ -187,16 +190,50 @@ static int seal_dirty(struct bytes *b, struct reason *why)
 	return err;
 }
 
+void bytes_note_storage(struct bytes *b, uint64_t partition, uint64_t storage)
+{
+	uint64_t *at = &b->changed_on[partition % b->layout.n_nodes];
+
+	pthread_mutex_lock(&b->lock);
+	*at = *at ? *at : storage;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* Takes what was noted of a node before it makes durable what it has. */
+static uint64_t take_noted(struct bytes *b, uint32_t i)
+{
+	pthread_mutex_lock(&b->lock);
+	uint64_t storage = b->changed_on[i];
+	b->changed_on[i] = 0;
+	pthread_mutex_unlock(&b->lock);
+	return storage;
+}
+
+/* Asked after it has: a machine that was started anew between the seal and this has nothing left to make durable, and says so with success. */
+static int check_storage(struct bytes *b, struct fan_call *c, uint64_t noted, struct reason *why)
+{
+	struct wire_hello_reply hello;
+	int err = noted ? fan_hello(b->m, c, &hello, why) : 0;
+
+	if (err || !noted || le64_get(hello.storage) == noted)
+		return err;
+	return reason_set(
+		why, EIO,
+		"node %u: the machine was restarted before it made durable what it was sent; that may be lost",
+		c->node_id);
+}
+
 static int sync_nodes(struct bytes *b, struct reason *why)
 {
 	const struct layout *l = &b->layout;
 	struct wire_part body = bytes_part_id(b, 0, 0);
 	AUTO_FREE struct fan_call *calls = calloc(l->n_nodes, sizeof(*calls));
+	AUTO_FREE uint64_t *noted = calloc(l->n_nodes, sizeof(*noted));
 	struct reason cause = { "" };
 	size_t n = 0, failed = 0;
 	int first = 0, err;
 
-	if (!calls)
+	if (!calls || !noted)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < l->n_nodes; i++) {
 		struct fan_call *c = &calls[n];
@@ -207,14 +244,22 @@ static int sync_nodes(struct bytes *b, struct reason *why)
 						  .timeout_ms = FAN_NO_DEADLINE } };
 		err = fan_to(b->m, l->nodes[i], c, first ? NULL : &cause);
 		if (!err)
-			n++;
+			noted[n++] = take_noted(b, i);
 		else if (!first)
 			first = err;
 	}
 	err = fan_run(b->m, calls, n, false, NULL, &failed);
-	if (first)
-		return reason_set(why, -first, "%s", cause.text);
-	return err ? reason_set(why, -err, "making it durable on %.250s", calls[failed].call.why.text) : 0;
+	if (err && !first)
+		reason_set(&cause, -err, "making it durable on %.250s", calls[failed].call.why.text);
+	first = first ? first : err;
+	for (size_t i = 0; i < n; i++) {
+		err = calls[i].err ? 0 : check_storage(b, &calls[i], noted[i], first ? NULL : &cause);
+		first = first ? first : err;
+		for (uint32_t k = 0; k < l->n_nodes && calls[i].err && noted[i]; k++)
+			if (l->nodes[k] == calls[i].node_id)
+				bytes_note_storage(b, k, noted[i]);
+	}
+	return first ? reason_set(why, -first, "%s", cause.text) : 0;
 }
 
 int bytes_seal(struct bytes *b, bool durable, struct reason *why)

@@ -30,7 +30,7 @@ struct step {
 static struct step **steps; /* those that are not durable, in order */
 static size_t n_steps, cap_steps;
 static uint64_t state = 1;
-static uint64_t last_ino = 1, last_entry;
+static uint64_t last_ino, last_entry;
 
 static void *must(void *p)
 {
@@ -164,6 +164,8 @@ struct object *forget_new(mode_t mode, uid_t uid, gid_t gid)
 {
 	struct object *o = must(calloc(1, sizeof(*o)));
 
+	if (!last_ino)
+		last_ino = mix((uint64_t)time(NULL) << 32 ^ (uint64_t)getpid()) >> 16; /* no other disk has them */
 	o->st = (struct stat){ .st_ino = last_ino++, .st_mode = mode, .st_nlink = 1, .st_uid = uid, .st_gid = gid };
 	clock_gettime(CLOCK_REALTIME, &o->st.st_mtim);
 	o->st.st_atim = o->st.st_ctim = o->st.st_mtim;
