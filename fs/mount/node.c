@@ -204,8 +204,9 @@ void node_set_attr(struct mount *m, struct node *n, const struct wire_attr *attr
 	} else if (seq == atomic_load(&m->inval_seq)) {
 		n->attr = *attr;
 		n->attr_valid = true;
-	} else if (!n->attr_valid) {
-		n->attr = *attr; /* better than nothing, but to be asked again */
+	} else if (!n->attr_valid || is_older(&n->attr, attr)) {
+		n->attr = *attr; /* better than what was known, perhaps our own change; but to be asked again */
+		n->attr_valid = false;
 	}
 	pthread_mutex_unlock(&n->lock);
 }
