@@ -15,7 +15,7 @@ def fio(directory, engine, *options, jobs=3, size="6m", timeout=120):
     if not shutil.which("fio"):
         pytest.skip("no fio here")
     done = cl.run("fio", "--name=verify", f"--directory={directory}", f"--ioengine={engine}", "--rw=randwrite", "--bsrange=512-64k",
-                  "--bs_unaligned", f"--size={size}", f"--numjobs={jobs}", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--fallocate=none",
+                  "--bs_unaligned", f"--size={size}", f"--numjobs={jobs}", "--verify=crc32c", "--verify_state_save=0", "--do_verify=1", "--verify_fatal=1", "--fallocate=none",
                   "--randseed=7", "--group_reporting", "--output-format=json", *options, timeout=timeout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert not any(job["error"] for job in json.loads(done.stdout[done.stdout.index("{"):])["jobs"])
