@@ -129,12 +129,27 @@ static bool makes_room(unsigned type)
 	return type == WIRE_UNLINK || type == WIRE_RMDIR || type == WIRE_RENAME || type == WIRE_SETATTR;
 }
 
+/* Memory knows nothing of transactions. */
+static void undo_opens(struct meta_op *op)
+{
+	pthread_mutex_lock(&op->m->lock);
+	if (op->opened)
+		opens_remove(op->m, op->peer.session, op->opened);
+	if (op->closed)
+		opens_add(op->m, op->peer.session, op->closed);
+	pthread_mutex_unlock(&op->m->lock);
+	free(op->reply_payload);
+	op->reply_payload = NULL;
+	op->reply_payload_bytes = 0;
+}
+
 static int run_transaction(struct meta_op *op)
 {
 	int err = meta_begin(op->m);
 
 	op->changes.n = op->n_gone = 0;
 	op->reap = false;
+	op->opened = op->closed = 0;
 	if (err)
 		return err;
 	err = replies_find(op);
@@ -144,8 +159,10 @@ static int run_transaction(struct meta_op *op)
 			err = replies_keep(op);
 	}
 	err = meta_end(op->m, err);
-	if (err)
+	if (err) {
+		undo_opens(op);
 		replies_told(op);
+	}
 	return err;
 }
 

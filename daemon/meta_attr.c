@@ -129,6 +129,18 @@ static int open_payload(struct meta_op *op, const struct inode *in, struct wire_
 	return 0;
 }
 
+int meta_open_inode(struct meta_op *op, const struct inode *in, struct wire_layout *ret)
+{
+	int err;
+
+	*ret = (struct wire_layout){ .object = le64_of(in->object),
+				     .partition_bytes = le64_of(in->partition_bytes),
+				     .epoch = le32_of(in->epoch),
+				     .replicas = le32_of(1) };
+	err = open_payload(op, in, ret);
+	return err ? err : opens_add(op->m, op->peer.session, in->ino);
+}
+
 int meta_op_open(struct meta_op *op)
 {
 	const struct wire_open *body = op->body;
@@ -145,23 +157,15 @@ int meta_op_open(struct meta_op *op)
 		err = S_ISDIR(in.mode) ? -EISDIR : -EINVAL;
 	if (err)
 		return err;
-	*reply = (struct wire_open_reply){ .layout.object = le64_of(in.object),
-					   .layout.partition_bytes = le64_of(in.partition_bytes),
-					   .layout.epoch = le32_of(in.epoch),
-					   .layout.replicas = le32_of(1) };
 	inode_attr(&in, &reply->attr);
-	err = open_payload(op, &in, &reply->layout);
-	if (!err)
-		err = opens_add(op->m, op->peer.session, in.ino);
+	err = meta_open_inode(op, &in, &reply->layout);
 	if (!err)
 		meta_hold(op, in.ino);
 	return err;
 }
 
-int meta_op_close(struct meta_op *op)
+int meta_close_inode(struct meta_op *op, uint64_t ino)
 {
-	const struct wire_ino *body = op->body;
-	uint64_t ino = le64_get(body->ino);
 	struct inode in;
 	int err;
 
@@ -173,6 +177,13 @@ int meta_op_close(struct meta_op *op)
 	if (err)
 		return err == -ESTALE ? 0 : err;
 	return inode_drop_if_unused(op, &in);
+}
+
+int meta_op_close(struct meta_op *op)
+{
+	const struct wire_ino *body = op->body;
+
+	return meta_close_inode(op, le64_get(body->ino));
 }
 
 int meta_op_commit(struct meta_op *op)

@@ -162,7 +162,9 @@ struct meta_op {
 
 	uint64_t now;
 	struct inval_list changes;
-	bool reap;                    /* orphans were added */
+	bool reap; /* orphans were added */
+	uint64_t opened,
+		closed; /* inodes that the session has opened or closed with it: undone when it fails; 0: none */
 	uint64_t gone[META_GONE_MAX]; /* inodes that were deleted */
 	size_t n_gone;
 
@@ -170,6 +172,8 @@ struct meta_op {
 		struct wire_attr attr;
 		struct wire_statfs statfs;
 		struct wire_open_reply open;
+		struct wire_made made;
+		struct wire_removed removed;
 		uint8_t bytes[WIRE_BODY_MAX];
 	} reply;
 	uint8_t *reply_payload; /* malloc'ed */
@@ -235,6 +239,8 @@ int inode_drop_unlinked(struct meta *m,
 			bool *ret_reap); /* all that have neither name nor open; *ret_reap: there are new orphans */
 void inode_attr(const struct inode *in, struct wire_attr *ret);
 int meta_reply_attr(struct meta_op *op, const struct inode *in); /* 0; the session now holds it */
+int meta_open_inode(struct meta_op *op, const struct inode *in, struct wire_layout *ret); /* and the reply's payload */
+int meta_close_inode(struct meta_op *op, uint64_t ino);
 void meta_hold(struct meta_op *op, uint64_t ino);
 void meta_changed(struct meta_op *op, const struct inode *in, uint32_t flags);
 void meta_entry_changed(struct meta_op *op, const struct inode *dir, struct meta_name name);

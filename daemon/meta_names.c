@@ -168,7 +168,23 @@ static int new_regular(struct meta_op *op, const struct inode *dir, struct meta_
 	return layout_new(op->m, near, &in->layout, op->why);
 }
 
-static int make_existing(struct meta_op *op, const struct wire_make *body, uint64_t ino)
+static int reply_made(struct meta_op *op, const struct inode *dir, const struct inode *in)
+{
+	const struct wire_make *body = op->body;
+	struct wire_made *made = &op->reply.made;
+	int err = 0;
+
+	*made = (struct wire_made){ 0 };
+	if (le32_get(body->flags) & WIRE_MAKE_OPEN && S_ISREG(in->mode) && !(in->flags & WIRE_ATTR_INLINE)) {
+		err = meta_open_inode(op, in, &made->layout);
+		op->opened = err ? 0 : in->ino;
+	}
+	inode_attr(dir, &made->dir);
+	meta_hold(op, dir->ino);
+	return err ? err : meta_reply_attr(op, in);
+}
+
+static int make_existing(struct meta_op *op, const struct wire_make *body, const struct inode *dir, uint64_t ino)
 {
 	struct inode in;
 	int err = inode_get(op->m, ino, &in);
@@ -177,7 +193,7 @@ static int make_existing(struct meta_op *op, const struct wire_make *body, uint6
 		return err;
 	if (le32_get(body->flags) & WIRE_MAKE_EXCL || !S_ISREG(le32_get(body->mode)) || !S_ISREG(in.mode))
 		return -EEXIST;
-	return meta_reply_attr(op, &in);
+	return reply_made(op, dir, &in);
 }
 
 static int make_check(struct meta_op *op, const struct wire_make *body, size_t target_left)
@@ -216,7 +232,7 @@ int meta_op_make(struct meta_op *op)
 		return err;
 	err = dirent_get(op->m, dir.ino, name, &ino, &id);
 	if (err != -ENOENT)
-		return err ? err : make_existing(op, body, ino);
+		return err ? err : make_existing(op, body, &dir, ino);
 	if (S_ISCHR(in.mode) || S_ISBLK(in.mode))
 		in.rdev = le64_get(body->rdev);
 	if (S_ISLNK(in.mode))
@@ -228,7 +244,7 @@ int meta_op_make(struct meta_op *op)
 		err = content_set(op->m, in.ino, c.at, c.left);
 	if (!err && S_ISREG(in.mode))
 		err = array_named(op, &dir, name, &in);
-	return err ? err : meta_reply_attr(op, &in);
+	return err ? err : reply_made(op, &dir, &in);
 }
 
 int meta_op_link(struct meta_op *op)
@@ -300,6 +316,12 @@ static int unlink_entry(struct meta_op *op, bool want_dir)
 	if (err)
 		return err;
 	meta_entry_changed(op, &dir, name);
+	if (le64_get(body->closes)) {
+		err = meta_close_inode(op, le64_get(body->closes));
+		op->closed = err == -EBADF ? 0 : le64_get(body->closes);
+		if (err && op->closed)
+			return err;
+	}
 	if (want_dir)
 		dir.nlink--;
 	err = inode_touch(op, &dir, true);
@@ -307,7 +329,11 @@ static int unlink_entry(struct meta_op *op, bool want_dir)
 		err = meta_unlink_inode(op, &in);
 	if (!err)
 		err = array_unnamed(op, &dir, name);
-	return err ? err : meta_reply_attr(op, &in);
+	if (err)
+		return err;
+	inode_attr(&dir, &op->reply.removed.dir);
+	meta_hold(op, dir.ino);
+	return meta_reply_attr(op, &in);
 }
 
 int meta_op_unlink(struct meta_op *op)

@@ -80,8 +80,12 @@ static void hold_again(struct meta_op *op)
 {
 	const struct wire_attr *attr = &op->reply.attr;
 
-	if (wire_row(op->type)->reply_body == sizeof(*attr) && le32_get(attr->nlink))
+	if (wire_row(op->type)->reply_body >= sizeof(*attr) && le32_get(attr->nlink))
 		meta_hold(op, le64_get(attr->ino));
+	if (op->type == WIRE_MAKE)
+		meta_hold(op, le64_get(op->reply.made.dir.ino));
+	if (op->type == WIRE_UNLINK || op->type == WIRE_RMDIR)
+		meta_hold(op, le64_get(op->reply.removed.dir.ino));
 }
 
 int replies_find(struct meta_op *op)

@@ -4,6 +4,7 @@ import os
 import time
 
 import cluster as cl
+import numpy as np
 from cluster import expect_errno, until
 import errno
 
@@ -107,3 +108,83 @@ def test_names_after_the_head_was_away(fresh):
     os.unlink(there / "old")
     until(lambda: (here / "new").exists() and (here / "new").read_text() == "new", 10)
     until(lambda: not (here / "old").exists(), 10)
+
+
+def test_known_files_are_opened_without_asking(fresh):
+    c = fresh(2)
+    elsewhere, mount = c.mounts  # the second one's node is not the head, and has the bytes of what is made there
+    d = mount.path / "d"
+    d.mkdir()
+    for i in range(100):
+        (d / f"f{i}").write_text(str(i))
+    let_kernel_forget()
+    with Quiet(mount):
+        for i in range(100):
+            assert (d / f"f{i}").read_text() == str(i)
+    (elsewhere.path / "d" / "f7").write_text("other")
+    assert (d / "f7").read_text() == "other"
+    os.truncate(elsewhere.path / "d" / "f8", 0)
+    assert (d / "f8").read_text() == ""
+
+
+def partitions(c):
+    return [name for node in c.nodes for _, _, files in os.walk(node.store / "parts") for name in files if not name.endswith(".gone")]
+
+
+def test_removal_elsewhere_of_a_file_that_was_closed_here(fresh):
+    c = fresh(2)
+    here, there = (m.path / "d" for m in c.mounts)
+    here.mkdir()
+    for i in range(20):
+        (here / f"f{i}").write_text("x" * 1000)
+        assert (there / f"f{i}").read_text() == "x" * 1000
+    for i in range(10):
+        (there / f"f{i}").unlink()
+    (there / "f10").rename(there / "f11")
+    for i in range(12, 15):
+        (here / f"f{i}").unlink()
+    (here / "f15").rename(here / "f16")
+    for i in range(11, 20):
+        (there / f"f{i}").unlink(missing_ok=True)
+    until(lambda: not partitions(c), 10, "the partitions to go")
+
+
+def test_removal_of_a_file_that_is_open(spot, elsewhere):
+    here, there = spot, elsewhere[1]
+    for remover in (here, there):
+        (here / "f").write_text("kept")
+        with open(here / "f") as f:
+            os.unlink(remover / "f")
+            assert f.read() == "kept"
+        (here / "g").write_text("x")
+        os.link(here / "g", here / "h")
+        os.unlink(remover / "g")
+        assert (here / "h").read_text() == "x"
+        os.unlink(here / "h")
+
+
+def test_more_files_than_are_kept_open(fresh):
+    c = fresh(1, mounts=1)
+    d = c.mounts[0].path / "d"
+    d.mkdir()
+    names = [d / f"f{i}" for i in range(4300)]
+    for p in names:
+        p.touch()
+    names[0].write_text("first")
+    assert names[0].read_text() == "first" and names[-1].read_text() == ""
+    for p in names:
+        p.unlink()
+    until(lambda: not partitions(c), 10, "the partitions to go")
+
+
+def test_a_partition_that_was_just_replaced(spot):
+    """For a moment the kernel takes the new name for the temporary's inode, which is gone, though it was open at the head until then."""
+    array = spot / "a"
+    array.mkdir()
+    np.save(array / "data.npy", np.arange(64, dtype="u1"))
+    name, size = next((p.name, p.stat().st_size) for p in (array / "c").iterdir())
+    for i in range(200):
+        temporary = array / "c" / f"{name}.{i:x}.partial"
+        temporary.write_bytes(bytes([i]) * size)
+        os.rename(temporary, array / "c" / name)
+        assert (array / "c" / name).read_bytes() == bytes([i]) * size

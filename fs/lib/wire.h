@@ -238,8 +238,8 @@ struct wire_setattr { /* reply: wire_attr.  A size raises the generation; the mo
 	struct le64 atime_ns, mtime_ns;
 } __attribute__((packed));
 
-enum { WIRE_MAKE_EXCL = 1 };
-struct wire_make { /* MAKE: file, directory, fifo, socket, device or (target_bytes > 0) symbolic link.  Reply: wire_attr */
+enum { WIRE_MAKE_EXCL = 1, WIRE_MAKE_OPEN = 2 /* and OPEN it, if it is a regular file that is not inline */ };
+struct wire_make { /* MAKE: file, directory, fifo, socket, device or (target_bytes > 0) symbolic link.  Reply: wire_made */
 	struct le64 parent;
 	struct le32 mode; /* type and permissions */
 	struct le32 uid, gid;
@@ -256,8 +256,13 @@ struct wire_link { /* payload: the name.  Reply: wire_attr of the inode */
 	struct le64 parent;
 } __attribute__((packed));
 
-struct wire_unlink { /* UNLINK, RMDIR; payload: the name.  Reply: wire_attr as it was, nlink as it is now */
+struct wire_unlink { /* UNLINK, RMDIR; payload: the name */
 	struct le64 parent;
+	struct le64 closes; /* an inode that this CLOSEs too; 0: none */
+} __attribute__((packed));
+struct wire_removed {
+	struct wire_attr attr; /* as it was, nlink as it is now */
+	struct wire_attr dir;  /* as it is now */
 } __attribute__((packed));
 
 struct wire_rename { /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of Linux.  payload: both names.  Reply: wire_attr of the moved */
@@ -302,6 +307,13 @@ struct wire_layout {
 	struct le32 npy_bytes;
 	struct le32 doc_bytes;
 	struct le32 reserved;
+} __attribute__((packed));
+
+/* Reply of MAKE.  layout: with WIRE_MAKE_OPEN, of what was opened; else zeros.  payload: its n_nodes x le32 node ids.  The answer to a request that is repeated has no
+ * payload, and says nothing of what is open. */
+struct wire_made {
+	struct wire_attr attr, dir; /* dir: the directory as it is now */
+	struct wire_layout layout;
 } __attribute__((packed));
 
 enum { WIRE_OPEN_AGAIN = 1 };

@@ -97,7 +97,7 @@ static int view_decode(struct mount *m, const struct wire_open_reply *reply, con
 	const char *npy, *doc;
 	enum zarr_node what;
 	struct layout layout;
-	int err = head_layout(reply, payload, len, &layout);
+	int err = head_layout(&reply->layout, payload, len, &layout);
 
 	if (err)
 		return err;

@@ -60,6 +60,14 @@ bool bytes_dirty(struct bytes *b)
 	return atomic_load(&b->written);
 }
 
+size_t bytes_known(struct bytes *b)
+{
+	pthread_mutex_lock(&b->lock);
+	size_t n = map_count(&b->parts);
+	pthread_mutex_unlock(&b->lock);
+	return n;
+}
+
 void bytes_uncommitted(struct bytes *b)
 {
 	atomic_store(&b->written, true);

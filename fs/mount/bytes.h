@@ -46,6 +46,7 @@ int bytes_write(struct bytes *b, const struct segment *segments, size_t n, struc
 int bytes_seal(struct bytes *b, bool durable, struct reason *why);
 bool bytes_dirty(struct bytes *b);       /* written since the last seal */
 void bytes_uncommitted(struct bytes *b); /* the head does not know of the last seal: it counts as dirty */
+size_t bytes_known(struct bytes *b);     /* partitions that something is known of */
 /* Drops descriptors that may be out of date (the partition may have been replaced). */
 void bytes_refresh(struct bytes *b);
 

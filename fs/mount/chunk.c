@@ -8,6 +8,7 @@
 #include "chunk_list.h"
 #include "dir.h"
 #include "errors.h"
+#include "file.h"
 #include "head.h"
 #include "inval.h"
 
@@ -344,8 +345,8 @@ static int chunkdir_make(struct mount *m, struct node *dir, const char *name, co
 			 struct node **ret)
 {
 	char hidden[SLAB_NAME_MAX + 1];
-	struct wire_attr attr;
-	uint64_t partition, seq;
+	struct head_made made;
+	uint64_t partition;
 	int err = chunk_resolve(m, dir, name, &partition, hidden);
 
 	if (err == -ENOENT)
@@ -356,8 +357,8 @@ static int chunkdir_make(struct mount *m, struct node *dir, const char *name, co
 		return make_chunk(m, dir, what, partition, ret);
 	if (!S_ISREG(what->mode))
 		return -EPERM;
-	err = head_make(m, dir->array->ino, hidden, what, node_near(m, dir, name), &attr, &seq);
-	return err ? err : node_of_attr(m, &attr, seq, dir->ino, name, ret);
+	err = head_make(m, dir->array->ino, hidden, what, node_near(m, dir, name), &made);
+	return err ? err : file_of_made(m, &made, dir->ino, name, ret);
 }
 
 static int drop_chunk(struct mount *m, struct node *dir, uint64_t partition)

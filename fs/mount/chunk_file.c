@@ -275,7 +275,7 @@ static bool can_adopt(struct mount *m, struct node *from, const struct array_vie
 
 	if (head_open(m, from->ino, &reply, &payload, &len, &seq))
 		return false;
-	if (!head_layout(&reply, payload, len, &layout)) {
+	if (!head_layout(&reply.layout, payload, len, &layout)) {
 		can = le64_get(reply.attr.size) <= layout.partition_bytes &&
 		      layout_owner(&layout, 0) == layout_owner(bytes_layout(v->bytes), to);
 		*ret_object = layout.object;

@@ -7,7 +7,10 @@
 #include "dir.h"
 #include "entries.h"
 #include "errors.h"
+#include "file.h"
 #include "head.h"
+#include "head_call.h"
+#include "idle.h"
 #include "inval.h"
 #include "node.h"
 
@@ -139,9 +142,9 @@ static bool lookup_known(struct mount *m, struct node *dir, const char *name, st
 	struct node *n = known == ENTRY_AT ? node_find(m, ino) : NULL;
 
 	*ret_err = known == ENTRY_ABSENT ? -ENOENT : 0;
-	if (known == ENTRY_ABSENT)
+	if (known == ENTRY_ABSENT && head_is_near(m))
 		return true;
-	if (n && node_is_current(m, n, dir->ino, name)) {
+	if (n && head_is_near(m) && node_is_current(m, n, dir->ino, name)) {
 		*ret = n;
 		return true;
 	}
@@ -213,8 +216,8 @@ static int make_top(struct mount *m, struct node *dir, const struct wire_attr *n
 static int dir_make(struct mount *m, struct node *dir, const char *name, const struct make *what, struct node **ret)
 {
 	struct wire_attr attr = { 0 };
+	struct head_made made;
 	bool begins = false;
-	uint64_t seq;
 	int err = may_be_shown(name) ? node_attr(m, dir, &attr) : 0;
 
 	if (err)
@@ -227,13 +230,14 @@ static int dir_make(struct mount *m, struct node *dir, const char *name, const s
 		err = dir_begins_array(m, dir, &attr, name, &begins);
 	if (err || begins)
 		return err ? err : npy_pending_new(m, dir, what, ret);
-	err = head_make(m, dir->ino, name, what, cluster_local_id(m->cluster), &attr, &seq);
+	err = head_make(m, dir->ino, name, what, cluster_local_id(m->cluster), &made);
 	if (err)
 		return err;
 	dir_changed(m, dir);
-	err = node_of_attr(m, &attr, seq, dir->ino, name, ret);
+	node_set_attr(m, dir, &made.reply.dir, made.seq);
+	err = file_of_made(m, &made, dir->ino, name, ret);
 	if (!err && S_ISDIR(what->mode))
-		entries_made(m, *ret, seq);
+		entries_made(m, *ret, made.seq);
 	return err;
 }
 
@@ -258,7 +262,26 @@ void node_removed(struct mount *m, const struct wire_attr *now)
 	if (n->attr_valid)
 		n->attr = *now;
 	pthread_mutex_unlock(&n->lock);
+	idle_give_back(m, n);
 	node_unref(m, n);
+}
+
+/* UNLINK or RMDIR of a name that the head holds.  A file that is open at the head only for its next open is closed with it. */
+static int remove_name(struct mount *m, struct node *dir, unsigned type, const char *name)
+{
+	struct wire_removed reply;
+	uint64_t ino, seq;
+	struct node *n = entries_look(dir, name, &ino) == ENTRY_AT ? node_find(m, ino) : NULL;
+	bool closes = n && file_leave_to_removal(m, n);
+	int err = head_remove(m, type, dir->ino, name, closes ? ino : 0, &reply, &seq);
+
+	node_unref(m, n);
+	if (err)
+		return err;
+	node_removed(m, &reply.attr);
+	dir_changed(m, dir);
+	node_set_attr(m, dir, &reply.dir, seq);
+	return 0;
 }
 
 /* The file c of an array of rank 0: its partition goes, then the name. */
@@ -302,12 +325,7 @@ static int dir_unlink(struct mount *m, struct node *dir, const char *name)
 		return -EISDIR;
 	if (node_is_array(&attr) && !strcmp(name, "c") && (le32_get(attr.flags) & WIRE_ATTR_CHUNKDIR))
 		return unlink_top(m, dir);
-	err = head_unlink(m, dir->ino, name, &attr);
-	if (err)
-		return err;
-	node_removed(m, &attr);
-	dir_changed(m, dir);
-	return 0;
+	return remove_name(m, dir, WIRE_UNLINK, name);
 }
 
 static int dir_rmdir(struct mount *m, struct node *dir, const char *name)
@@ -326,14 +344,11 @@ static int dir_rmdir(struct mount *m, struct node *dir, const char *name)
 		err = chunk_all_gone(m, dir->ino);
 		if (!err)
 			err = head_chunkdir(m, dir->ino, false, &attr, &seq);
-	} else {
-		err = head_rmdir(m, dir->ino, name, &attr);
 		if (!err)
-			node_removed(m, &attr);
+			dir_changed(m, dir);
+		return err;
 	}
-	if (!err)
-		dir_changed(m, dir);
-	return err;
+	return remove_name(m, dir, WIRE_RMDIR, name);
 }
 
 /* c/, and the views with -o show_views.  False: full. */

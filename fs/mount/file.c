@@ -6,6 +6,8 @@
 #include "dir.h"
 #include "errors.h"
 #include "head.h"
+#include "head_call.h"
+#include "idle.h"
 #include "inval.h"
 
 #include <fcntl.h>
@@ -13,22 +15,16 @@
 #include <stdlib.h>
 
 #define PIECES_MAX 16
+#define IDLE_PARTS_MAX 4 /* of an idle file: what a longer one knows is worth more than opening it again costs */
 
-static int file_load(struct mount *m, struct node *n)
+/* It is open at the head: so it is here, or not at all. */
+static int file_start(struct mount *m, struct node *n, const struct wire_attr *attr, const struct wire_layout *w,
+		      const char *payload, size_t len)
 {
-	struct wire_open_reply reply;
-	AUTO_FREE char *payload = NULL;
 	struct layout layout;
-	struct file *f;
-	uint64_t seq;
-	size_t len;
-	int err = head_open(m, n->ino, &reply, &payload, &len, &seq);
+	struct file *f = calloc(1, sizeof(*f));
+	int err = f ? head_layout(w, payload, len, &layout) : -ENOMEM;
 
-	if (err)
-		return err;
-	node_set_attr(m, n, &reply.attr, seq);
-	f = calloc(1, sizeof(*f));
-	err = f ? head_layout(&reply, payload, len, &layout) : -ENOMEM;
 	if (!err)
 		err = bytes_new(m, &layout, &f->bytes);
 	if (err) {
@@ -36,14 +32,51 @@ static int file_load(struct mount *m, struct node *n)
 		head_close(m, n->ino);
 		return err;
 	}
-	atomic_init(&f->generation, le64_get(reply.attr.generation));
+	atomic_init(&f->generation, le64_get(attr->generation));
 	pthread_mutex_lock(&n->lock);
 	n->state = f;
 	pthread_mutex_unlock(&n->lock);
 	return 0;
 }
 
-static void file_unload(struct mount *m, struct node *n)
+static int file_load(struct mount *m, struct node *n)
+{
+	struct wire_open_reply reply;
+	AUTO_FREE char *payload = NULL;
+	uint64_t seq;
+	size_t len;
+	int err = head_open(m, n->ino, &reply, &payload, &len, &seq);
+
+	if (err)
+		return err;
+	node_set_attr(m, n, &reply.attr, seq);
+	return file_start(m, n, &reply.attr, &reply.layout, payload, len);
+}
+
+int file_of_made(struct mount *m, struct head_made *made, uint64_t parent_ino, const char *name, struct node **ret)
+{
+	AUTO_FREE char *nodes = made->nodes;
+	struct node *n;
+	int err = node_of_attr(m, &made->reply.attr, made->seq, parent_ino, name, &n);
+
+	if (err) {
+		if (made->open)
+			head_close(m, le64_get(made->reply.attr.ino));
+		return err;
+	}
+	*ret = n;
+	if (!made->open)
+		return 0;
+	node_busy_begin(n);
+	if (n->state)
+		head_close(m, n->ino);
+	else if (!file_start(m, n, &made->reply.attr, &made->reply.layout, nodes, made->nodes_bytes))
+		idle_put(m->idle, n);
+	node_busy_end(n);
+	return 0;
+}
+
+static void file_stop(struct node *n)
 {
 	pthread_mutex_lock(&n->lock);
 	struct file *f = n->state;
@@ -51,7 +84,46 @@ static void file_unload(struct mount *m, struct node *n)
 	pthread_mutex_unlock(&n->lock);
 	bytes_free(f->bytes);
 	free(f);
-	head_close(m, n->ino);
+}
+
+void file_unload_unused(struct mount *m, struct node *n, bool tell)
+{
+	if (n->n_open > 0 || !n->state)
+		return;
+	file_stop(n);
+	if (tell)
+		head_close(m, n->ino);
+}
+
+bool file_leave_to_removal(struct mount *m, struct node *n)
+{
+	bool ok;
+
+	node_busy_begin(n);
+	ok = n->kind == NODE_FILE && n->n_open == 0 && n->state && head_opens_take(m->head, n->ino);
+	if (ok) {
+		idle_take(m, n);
+		file_stop(n);
+	}
+	node_busy_end(n);
+	return ok;
+}
+
+/* Descriptors do not stay: the next one is of what has been verified then. */
+static bool may_be_idle(struct file *f)
+{
+	if (f->dirty || bytes_dirty(f->bytes) || bytes_known(f->bytes) > IDLE_PARTS_MAX)
+		return false;
+	bytes_refresh(f->bytes);
+	return true;
+}
+
+/* The kernel may lead to a file that was removed a moment ago, by a name that is another's now: only who has it open may go on with it. */
+static bool may_resume(struct mount *m, struct node *n)
+{
+	struct wire_attr attr;
+
+	return head_is_near(m) && !node_attr(m, n, &attr) && le32_get(attr.nlink) > 0;
 }
 
 /* The first open fetches the layout, the last close gives it back; between them only counts change. */
@@ -60,8 +132,14 @@ static int file_use(struct mount *m, struct node *n)
 	int err = 0;
 
 	node_busy_begin(n);
-	if (n->n_open == 0)
+	if (n->n_open == 0 && n->state && !may_resume(m, n)) {
+		idle_take(m, n);
+		file_unload_unused(m, n, true);
+	}
+	if (!n->state)
 		err = file_load(m, n);
+	else if (n->n_open == 0)
+		idle_take(m, n);
 	if (!err)
 		n->n_open++;
 	node_busy_end(n);
@@ -71,8 +149,10 @@ static int file_use(struct mount *m, struct node *n)
 static void file_unuse(struct mount *m, struct node *n)
 {
 	node_busy_begin(n);
-	if (--n->n_open == 0)
-		file_unload(m, n);
+	if (--n->n_open == 0 && may_be_idle(n->state))
+		idle_put(m->idle, n);
+	else
+		file_unload_unused(m, n, true);
 	node_busy_end(n);
 }
 

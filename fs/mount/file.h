@@ -3,9 +3,16 @@
 #define SLABFS_FILE_H
 
 #include "base.h"
+#include "head.h"
 #include "mount.h"
 #include "node.h"
 
+/* The node of what was just made; if it is a file that is open, its next open asks nobody.  Frees what `made` holds. */
+int file_of_made(struct mount *m, struct head_made *made, uint64_t parent_ino, const char *name, struct node **ret);
+/* For idle.c.  The node is busy: if nobody uses it, what it is open with goes; tell: and the head is told. */
+void file_unload_unused(struct mount *m, struct node *n, bool tell);
+/* If nobody uses the file, so that its removal may close it at the head as well: true, and it is no longer open here. */
+bool file_leave_to_removal(struct mount *m, struct node *n);
 /* What was written through this mount is sealed and committed. */
 int file_settle(struct mount *m, struct node *n);
 void file_settle_all(struct mount *m); /* all that are open */

@@ -74,25 +74,39 @@ int head_setattr(struct mount *m, uint64_t ino, const struct change *change, str
 }
 
 int head_make(struct mount *m, uint64_t parent, const char *name, const struct make *what, uint32_t near_node,
-	      struct wire_attr *ret, uint64_t *ret_seq)
+	      struct head_made *ret)
 {
 	size_t target = what->target ? strlen(what->target) : 0;
 	struct wire_make body = { .parent = le64_of(parent),
 				  .mode = le32_of(what->mode),
 				  .uid = le32_of(what->uid),
 				  .gid = le32_of(what->gid),
-				  .flags = le32_of(what->excl ? WIRE_MAKE_EXCL : 0),
+				  .flags = le32_of((what->excl ? WIRE_MAKE_EXCL : 0) |
+						   (what->open ? WIRE_MAKE_OPEN : 0)),
 				  .rdev = le64_of(what->rdev),
 				  .near_node = le32_of(near_node),
 				  .name_bytes = le32_of((uint32_t)strlen(name)),
 				  .target_bytes = le32_of((uint32_t)target),
 				  .umask = le32_of(what->umask) };
+	struct call call = { .type = WIRE_MAKE,
+			     .body = &body,
+			     .body_bytes = sizeof(body),
+			     .payload = { name, what->target },
+			     .payload_bytes = { strlen(name), target },
+			     .reply_body = &ret->reply,
+			     .alloc = true };
+	uint64_t token = entries_begin(m, parent, name), mark = head_opens_mark(m->head);
+	int err;
 
-	uint64_t token = entries_begin(m, parent, name);
-	int err = head_ask(m, WIRE_MAKE, &body, sizeof(body), name, strlen(name), what->target, target, ret, ret_seq);
-
-	entries_end(m, parent, name, token, err ? 0 : le64_get(ret->ino));
-	return err;
+	ret->seq = atomic_load(&m->inval_seq);
+	err = head_call(m, &call);
+	entries_end(m, parent, name, token, err ? 0 : le64_get(ret->reply.attr.ino));
+	if (err)
+		return err;
+	ret->nodes = call.reply_payload;
+	ret->nodes_bytes = call.reply_bytes;
+	ret->open = ret->nodes_bytes > 0 && head_opens_made(m->head, le64_get(ret->reply.attr.ino), mark);
+	return 0;
 }
 
 int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, struct wire_attr *ret,
@@ -107,25 +121,37 @@ int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, 
 	return err;
 }
 
-static int head_remove(struct mount *m, unsigned type, uint64_t parent, const char *name, struct wire_attr *ret)
+int head_remove(struct mount *m, unsigned type, uint64_t parent, const char *name, uint64_t closes,
+		struct wire_removed *ret, uint64_t *ret_seq)
 {
-	struct wire_unlink body = { .parent = le64_of(parent) };
-
+	struct wire_unlink body = { .parent = le64_of(parent), .closes = le64_of(closes) };
 	uint64_t token = entries_begin(m, parent, name);
-	int err = head_ask(m, type, &body, sizeof(body), name, strlen(name), NULL, 0, ret, NULL);
+	int err = head_ask(m, type, &body, sizeof(body), name, strlen(name), NULL, 0, ret, ret_seq);
 
 	entries_end(m, parent, name, token, 0);
+	if (closes)
+		head_opens_taken(m, closes, !err);
 	return err;
 }
 
 int head_unlink(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret)
 {
-	return head_remove(m, WIRE_UNLINK, parent, name, ret);
+	struct wire_removed reply;
+	int err = head_remove(m, WIRE_UNLINK, parent, name, 0, &reply, NULL);
+
+	if (!err)
+		*ret = reply.attr;
+	return err;
 }
 
 int head_rmdir(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret)
 {
-	return head_remove(m, WIRE_RMDIR, parent, name, ret);
+	struct wire_removed reply;
+	int err = head_remove(m, WIRE_RMDIR, parent, name, 0, &reply, NULL);
+
+	if (!err)
+		*ret = reply.attr;
+	return err;
 }
 
 int head_rename(struct mount *m, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
@@ -223,9 +249,8 @@ void head_close(struct mount *m, uint64_t ino)
 	head_opens_end(m, ino);
 }
 
-int head_layout(const struct wire_open_reply *reply, const char *payload, size_t len, struct layout *ret)
+int head_layout(const struct wire_layout *w, const char *payload, size_t len, struct layout *ret)
 {
-	const struct wire_layout *w = &reply->layout;
 	uint32_t n = le32_get(w->n_nodes);
 	uint64_t rest = (uint64_t)le32_get(w->npy_bytes) + le32_get(w->doc_bytes);
 

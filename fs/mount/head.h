@@ -14,12 +14,22 @@
 int head_lookup(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret, uint64_t *ret_seq);
 int head_getattr(struct mount *m, uint64_t ino, struct wire_attr *ret, uint64_t *ret_seq);
 int head_setattr(struct mount *m, uint64_t ino, const struct change *change, struct wire_attr *ret, uint64_t *ret_seq);
+struct head_made {
+	struct wire_made reply;
+	bool open;   /* as after head_open: what->open was set, and it is a file that can be */
+	char *nodes; /* malloc'ed; of the layout */
+	size_t nodes_bytes;
+	uint64_t seq;
+};
 int head_make(struct mount *m, uint64_t parent, const char *name, const struct make *what, uint32_t near_node,
-	      struct wire_attr *ret, uint64_t *ret_seq);
+	      struct head_made *ret);
 int head_link(struct mount *m, uint64_t ino, uint64_t parent, const char *name, struct wire_attr *ret,
 	      uint64_t *ret_seq);
 int head_unlink(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret);
 int head_rmdir(struct mount *m, uint64_t parent, const char *name, struct wire_attr *ret);
+/* Both.  closes: an inode for which head_opens_take was true, or 0. */
+int head_remove(struct mount *m, unsigned type, uint64_t parent, const char *name, uint64_t closes,
+		struct wire_removed *ret, uint64_t *ret_seq);
 int head_rename(struct mount *m, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
 		unsigned flags, struct wire_attr *ret, uint64_t *ret_seq);
 int head_readlink(struct mount *m, uint64_t ino, char **ret); /* malloc'ed */
@@ -39,7 +49,7 @@ int head_open(struct mount *m, uint64_t ino, struct wire_open_reply *ret, char *
 void head_close(struct mount *m, uint64_t ino);
 /* The placement part of an OPEN reply, checked; alloc is left empty.  -EPROTO. */
 struct layout;
-int head_layout(const struct wire_open_reply *reply, const char *payload, size_t len, struct layout *ret);
+int head_layout(const struct wire_layout *w, const char *payload, size_t len, struct layout *ret);
 
 int head_commit(struct mount *m, uint64_t ino, uint64_t size, uint64_t mtime_ns, struct wire_attr *ret,
 		uint64_t *ret_seq);

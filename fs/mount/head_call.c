@@ -6,8 +6,10 @@
 #include <poll.h>
 
 #define RETRY_MS 50
-#define RETRY_TIMEOUTS 6      /* a head that comes and goes is put up with for so many timeouts */
-#define RETRY_MAX_SECONDS 300 /* well below WIRE_ONCE_SECONDS */
+#define CLOSED_KEPT 256
+#define NEAR_NS UINT64_C(1000000000) /* for as long the head waits for the answer to a push */
+#define RETRY_TIMEOUTS 6             /* a head that comes and goes is put up with for so many timeouts */
+#define RETRY_MAX_SECONDS 300        /* well below WIRE_ONCE_SECONDS */
 
 struct open_ino {
 	uint64_t count; /* opens that are under way or done */
@@ -19,9 +21,12 @@ struct head_state {
 	pthread_cond_t changed;
 	uint64_t reopen_wanted,
 		reopen_done; /* how often the head was made a connection to; for which of these it has been told what is open */
+	_Atomic uint64_t heard_ns; /* when the last request was sent that was answered; needs no lock */
 	uint64_t sequence;
 	uint64_t slots[WIRE_ONCE_SLOTS / 64]; /* bits of those in use */
 	struct map opens;                     /* ino -> struct open_ino */
+	uint64_t n_closed;                    /* CLOSEs sent so far */
+	uint64_t closed[CLOSED_KEPT];         /* the last of them */
 };
 
 int head_state_new(struct head_state **ret)
@@ -174,8 +179,16 @@ static int call_once_reopened(struct mount *m, struct call *call)
 	return call_again_and_again(m, call);
 }
 
+bool head_is_near(struct mount *m)
+{
+	struct call ping = { .type = WIRE_PING };
+
+	return time_mono_ns() - atomic_load(&m->head->heard_ns) < NEAR_NS || head_call(m, &ping) == 0;
+}
+
 int head_call(struct mount *m, struct call *call)
 {
+	uint64_t sent_ns = time_mono_ns();
 	int err;
 
 	if (wire_takes_once(call->type))
@@ -183,6 +196,8 @@ int head_call(struct mount *m, struct call *call)
 	err = call_once_reopened(m, call);
 	if (call->once)
 		once_end(m->head, call->once);
+	if (!err)
+		atomic_store(&m->head->heard_ns, sent_ns);
 	if (err && !is_plain_answer(err)) {
 		struct reason why = call->why;
 		if (as_io_error(err) != err || err == -ETIMEDOUT)
@@ -216,18 +231,29 @@ int head_opens_begin(struct head_state *s, uint64_t ino)
 	return err;
 }
 
-/* Its count is 0 and it is busy, so nobody else touches it. */
-static void send_close(struct mount *m, uint64_t ino)
+/* From here on CLOSE is on its way. */
+static void mark_closing_locked(struct head_state *s, struct open_ino *o, uint64_t ino)
 {
-	struct head_state *s = m->head;
-	struct wire_ino body = { .ino = le64_of(ino) };
-	struct call call = { .type = WIRE_CLOSE, .body = &body, .body_bytes = sizeof(body) };
+	o->busy = true;
+	s->closed[s->n_closed++ % CLOSED_KEPT] = ino;
+}
 
-	head_call(m, &call);
+static void forget_closed(struct head_state *s, uint64_t ino)
+{
 	pthread_mutex_lock(&s->lock);
 	free(map_del(&s->opens, ino));
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* Its count is 0 and it is busy, so nobody else touches it. */
+static void send_close(struct mount *m, uint64_t ino)
+{
+	struct wire_ino body = { .ino = le64_of(ino) };
+	struct call call = { .type = WIRE_CLOSE, .body = &body, .body_bytes = sizeof(body) };
+
+	head_call(m, &call);
+	forget_closed(m->head, ino);
 }
 
 void head_opens_end(struct mount *m, uint64_t ino)
@@ -240,9 +266,68 @@ void head_opens_end(struct mount *m, uint64_t ino)
 	o = map_get(&s->opens, ino);
 	close = o && --o->count == 0 && !o->busy; /* else reopen closes it */
 	if (close)
-		o->busy = true;
+		mark_closing_locked(s, o, ino);
 	pthread_mutex_unlock(&s->lock);
 	if (close)
+		send_close(m, ino);
+}
+
+uint64_t head_opens_mark(struct head_state *s)
+{
+	pthread_mutex_lock(&s->lock);
+	uint64_t mark = s->n_closed;
+	pthread_mutex_unlock(&s->lock);
+	return mark;
+}
+
+static bool closed_since_locked(const struct head_state *s, uint64_t ino, uint64_t mark)
+{
+	if (s->n_closed - mark > CLOSED_KEPT)
+		return true;
+	for (; mark < s->n_closed; mark++)
+		if (s->closed[mark % CLOSED_KEPT] == ino)
+			return true;
+	return false;
+}
+
+bool head_opens_made(struct head_state *s, uint64_t ino, uint64_t mark)
+{
+	struct open_ino *o;
+	bool ok;
+
+	pthread_mutex_lock(&s->lock);
+	o = map_get(&s->opens, ino);
+	ok = !closed_since_locked(s, ino, mark) && !(o && o->busy && o->count == 0);
+	if (ok && !o) {
+		o = calloc(1, sizeof(*o));
+		ok = o && map_put(&s->opens, ino, o) == 0;
+		if (!ok)
+			free(o);
+	}
+	if (ok)
+		o->count++;
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+bool head_opens_take(struct head_state *s, uint64_t ino)
+{
+	pthread_mutex_lock(&s->lock);
+	struct open_ino *o = map_get(&s->opens, ino);
+	bool ok = o && o->count == 1 && !o->busy;
+	if (ok) {
+		o->count = 0;
+		mark_closing_locked(s, o, ino);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+void head_opens_taken(struct mount *m, uint64_t ino, bool done)
+{
+	if (done)
+		forget_closed(m->head, ino);
+	else
 		send_close(m, ino);
 }
 
@@ -283,7 +368,9 @@ static void reopen(struct mount *m, uint64_t ino)
 		free(call.reply_payload);
 	pthread_mutex_lock(&s->lock);
 	close = o->count == 0;
-	o->busy = close;
+	o->busy = false;
+	if (close)
+		mark_closing_locked(s, o, ino);
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 	if (close)
@@ -294,6 +381,7 @@ void head_is_back(struct mount *m)
 {
 	pthread_mutex_lock(&m->head->lock);
 	m->head->reopen_wanted++;
+	m->head->n_closed += CLOSED_KEPT + 1; /* it closed all: no request that is under way has opened anything */
 	pthread_mutex_unlock(&m->head->lock);
 }
 

@@ -2,6 +2,7 @@
 #include "array.h"
 #include "entries.h"
 #include "head_call.h"
+#include "idle.h"
 #include "locks.h"
 #include "log.h"
 
@@ -79,6 +80,9 @@ static void job_run(struct inval *v, struct job *j)
 	}
 	if (j->kind == JOB_REOPEN) /* a head that was started anew, or has given us up, knows of no opens of ours */
 		head_reopen_all(v->m);
+	if (j->kind == JOB_NODES)
+		for (size_t i = 0; i < j->n_nodes; i++)
+			idle_give_back(v->m, j->nodes[i]);
 	pthread_mutex_lock(&v->lock);
 	if (j == v->dropping)
 		v->dropping = NULL;

@@ -4,6 +4,7 @@
 #include "file.h"
 #include "head.h"
 #include "head_call.h"
+#include "idle.h"
 #include "inval.h"
 #include "locks.h"
 #include "log.h"
@@ -390,6 +391,8 @@ static int prepare(struct program *p, struct reason *why)
 	if (!err)
 		err = locks_new(m, &m->locks);
 	if (!err)
+		err = idle_new(m, &m->idle);
+	if (!err)
 		err = connect_cluster(p, why);
 	if (!err)
 		err = find_root(m, why);
@@ -433,6 +436,8 @@ static void finish(struct program *p)
 	handle_close_all(m);
 	locks_end(m);
 	inval_stop(m->inval);
+	idle_stop(m->idle);
+	idle_free(m, m->idle);
 	free_nodes(m);
 	cluster_free(m->cluster);
 	head_state_free(m->head);

@@ -14,6 +14,7 @@
  *   adopt.c    chunks that were written before their zarr.json
  *   array.c    arrays that are in use: document, layout, generation
  *   bytes.c    the partitions of one object: descriptors of the local ones, requests for the others, leases and seals
+ *   idle.c     files that are closed here and still open at the head
  *   head.c     the requests for names; head_call.c sends them
  *   inval.c    what the head says has changed; the kernel's caches follow
  *   locks.c    locks that processes hold on files
@@ -70,6 +71,7 @@ struct mount {
 	/* Requests under way during which the kernel may keep pages from being dropped (inval_hold_begin). */
 	_Atomic unsigned n_holding;
 	struct locks *locks;
+	struct idle *idle;
 
 	_Atomic uint64_t head_lost_ns; /* monotonic; 0: the head answers, or never has */
 	bool through;                  /* passthrough is on: set before the first request */

@@ -168,7 +168,7 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 			       const char *new_name, unsigned flags)
 {
 	struct node *existing;
-	struct wire_attr attr;
+	struct wire_removed reply;
 	int err;
 
 	if (flags & ~(unsigned)RENAME_NOREPLACE)
@@ -185,9 +185,10 @@ static int rename_to_partition(struct mount *m, const struct place *from, const 
 	if (!err)
 		atomic_store(&n->is_partition, true);
 	if (!err)
-		err = head_unlink(m, from->parent, from->name, &attr);
+		err = head_remove(m, WIRE_UNLINK, from->parent, from->name, file_leave_to_removal(m, n) ? n->ino : 0,
+				  &reply, NULL);
 	if (!err) {
-		node_removed(m, &attr);
+		node_removed(m, &reply.attr);
 		place_changed(m, from);
 	}
 	return err;

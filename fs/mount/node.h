@@ -70,6 +70,10 @@ struct node {
 	 * took the name zarr.json goes on with its partitions to its last close. */
 	void *whole;
 	unsigned n_whole;
+
+	/* idle.c's, under its lock */
+	enum { IDLE_NOT, IDLE_KEPT, IDLE_LEAVING } idle_state;
+	TAILQ_ENTRY(node) idle_link;
 };
 
 enum handle_through { HANDLE_UNTOLD, HANDLE_DECIDING, HANDLE_PLAIN, HANDLE_THROUGH }; /* ops_through.c */
@@ -118,6 +122,7 @@ struct make {
 	uint64_t rdev;
 	const char *target; /* of a symbolic link, or NULL */
 	bool excl;
+	bool open; /* who makes it opens it next */
 };
 
 /* Emits one directory entry; false: full, stop.  attr NULL: not known (plain readdir only). */

@@ -406,6 +406,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct node *n;
 
 	what.excl = (fi->flags & O_EXCL) != 0;
+	what.open = true;
 	int err = make_node(req, parent, name, &what, &n);
 	if (err)
 		ops_reply_err(req, err);

@@ -230,7 +230,7 @@ static inline uint64_t rig_dir(struct rig *r, uint64_t dir, const char *name)
 
 static inline int rig_unlink(struct rig *r, unsigned type, uint64_t dir, const char *name)
 {
-	struct wire_unlink body = { le64_of(dir) };
+	struct wire_unlink body = { le64_of(dir), le64_of(0) };
 
 	return rig_call(r, type, &body, name, strlen(name));
 }

@@ -353,7 +353,7 @@ static void *race(void *arg)
 	for (int i = 0; i < 200; i++) {
 		char name[16];
 		struct wire_make make = { .parent = le64_of(META_ROOT), .mode = le32_of(S_IFREG | 0644) };
-		struct wire_unlink gone = { le64_of(META_ROOT) };
+		struct wire_unlink gone = { .parent = le64_of(META_ROOT) };
 		struct meta_op op = { .m = r->d.meta, .type = WIRE_MAKE, .body = &make };
 		op.peer = (struct meta_peer){ .session = racer->session,
 					      .is_mount = true,
