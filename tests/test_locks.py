@@ -129,6 +129,23 @@ def test_flock(workers, elsewhere, here):
     assert a.flock(fa, UN) == 0
 
 
+@pytest.mark.parametrize("kind", ["process", "description", "flock"])
+def test_closed_and_locked_anew(pair, elsewhere, kind):
+    """The kernel tells of a last close late, and may then use the file's number again: neither may be seen."""
+    (a, fa), (b, fb) = pair
+    a.close(fa)
+
+    def lock(w, fd):
+        return w.flock(fd, EX | NB) if kind == "flock" else w.setlk(fd, "w", 0, 10, False, kind == "description")
+
+    for i in range(200):
+        fa = a.opened(elsewhere[0] / "f")
+        assert lock(a, fa) == 0, i
+        if i % 10 == 9:
+            assert lock(b, fb) == AGAIN, i
+        a.close(fa)
+
+
 def test_a_child_keeps_flock_but_not_fcntl(pair):
     (a, fa), (b, fb) = pair
     assert a.setlk(fa, "w", 0, 10) == 0 and a.flock(fa, EX) == 0
@@ -355,6 +372,18 @@ def test_locks_outlive_the_head(two, workers):
     assert not [line for m in c.mounts for line in m.errors() if "lost" in line]
 
 
+def test_a_waiter_is_interrupted_while_the_head_is_away(two):
+    c, (a, fa), (b, fb) = two
+    assert a.setlk(fa, "w") == 0
+    b.start("setlk", fb, "w", 0, 0, True)
+    until_waiting(c.mounts[1])
+    c.nodes[0].process.kill()
+    b.popen.send_signal(signal.SIGUSR1)
+    assert b.answer() == -errno.EINTR
+    c.nodes[0].start()
+    assert a.setlk(fa, "u") == 0 and a.setlk(fa, "w") == 0
+
+
 def test_locks_that_are_freed_while_the_head_is_away(fresh, workers):
     """A close does not wait for ever; the head hears of it when it is back."""
     c = fresh(2, fixed_ports=True, options="timeout=1")
@@ -366,6 +395,26 @@ def test_locks_that_are_freed_while_the_head_is_away(fresh, workers):
     b.start("setlk", fb, "w", 0, 0, True)
     assert b.answer() == 0
     cl.until(lambda: b.flock(fb, EX | NB) == 0)
+
+
+def test_a_counter_while_the_head_is_killed_again_and_again(fresh, workers):
+    c = fresh(2, fixed_ports=True, options="timeout=60")
+    rng = random.Random(3)
+    many = [(w, w.opened(c.mounts[i % 2] / "f")) for i, w in enumerate(workers(4))]
+    counted = 0
+    for _ in range(5):
+        for i, (w, fd) in enumerate(many):
+            w.start("add", fd, 40, i < 2)
+        for _ in range(rng.randrange(3)):
+            os.stat(c.mounts[0].path)
+        c.nodes[0].process.kill()
+        c.nodes[0].start()
+        assert [w.answer(120) for w, _ in many] == [40] * 4
+        counted += 160
+        assert int((c.mounts[0] / "f").read_bytes()) == counted
+    other, = workers(1)
+    fd = other.opened(c.mounts[1] / "f")
+    assert other.setlk(fd, "w") == 0, "nothing is left behind"
 
 
 def cut_off(c, mount, other):

@@ -14,7 +14,7 @@ static struct claim *find_claim_locked(const struct lock_ask *ask, const struct 
 
 	LIST_FOREACH(c, &ask->node->claims, of_node)
 	{
-		if (c->owner == ask->owner && c->kind == ask->kind && (!h || c->handle == h))
+		if (c->owner == ask->owner && c->kind == ask->kind && (!h || c->handle == h) && !c->releasing)
 			return c;
 	}
 	return NULL;
@@ -69,6 +69,25 @@ static bool lost_locked(const struct lock_ask *ask)
 			return true;
 	}
 	return false;
+}
+
+/* Of the owner, or (owner NULL) of anyone. */
+static bool releasing_locked(const struct node *n, const struct lock_ask *owner)
+{
+	const struct claim *c;
+
+	LIST_FOREACH(c, &n->claims, of_node)
+	{
+		if (c->releasing && (!owner || (c->owner == owner->owner && c->kind == owner->kind)))
+			return true;
+	}
+	return false;
+}
+
+static void wait_released_locked(struct locks *l, const struct node *n, const struct lock_ask *owner)
+{
+	while (releasing_locked(n, owner))
+		pthread_cond_wait(&l->released, &l->lock);
 }
 
 static struct debt *find_debt_locked(struct locks *l, const struct lock_ask *ask)
@@ -137,14 +156,17 @@ int locks_ask_head(struct locks *l, uint64_t ino, const struct lock_ask *ask, ui
 	return err;
 }
 
-/* Locks a range, once. */
-static int take(struct locks *l, const struct lock_ask *ask, uint32_t flags, uint64_t wait)
+/* Locks a range, once.  *ret_released: how many handles had been released when it was asked for. */
+static int take_once(struct locks *l, const struct lock_ask *ask, uint32_t flags, uint64_t wait, uint64_t *ret_released)
 {
 	struct wire_lock_reply reply;
 	struct claim *c;
 	int err;
 
 	pthread_mutex_lock(&l->lock);
+	/* The kernel may use an owner's number again once it has sent, but we have not yet done, the release of the last one. */
+	wait_released_locked(l, ask->node, ask);
+	*ret_released = l->n_released;
 	if (lost_locked(ask)) {
 		drop_claims_locked(ask);
 		err = -ENOLCK;
@@ -163,11 +185,29 @@ static int take(struct locks *l, const struct lock_ask *ask, uint32_t flags, uin
 	if (c)
 		c->held = true;
 	pthread_mutex_unlock(&l->lock);
-	if (err == -ESTALE)
-		return take(l, ask, flags, wait);
+	return err;
+}
+
+/* close() has returned before the kernel's RELEASE has been done here: who closes and locks anew must not be refused for that. */
+static bool was_releasing(struct locks *l, const struct node *n, uint64_t released)
+{
+	pthread_mutex_lock(&l->lock);
+	bool was = l->n_released != released || releasing_locked(n, NULL);
+	wait_released_locked(l, n, NULL);
+	pthread_mutex_unlock(&l->lock);
+	return was;
+}
+
+static int take(struct locks *l, const struct lock_ask *ask, uint32_t flags, uint64_t wait)
+{
+	uint64_t released;
+	int err = take_once(l, ask, flags, wait, &released);
+
+	if (err == -ESTALE || (err == -EAGAIN && was_releasing(l, ask->node, released)))
+		err = take_once(l, ask, flags, wait, &released);
 	if (!err)
 		inval_drain(l->m);
-	return err;
+	return err == -ESTALE ? -ENOLCK : err;
 }
 
 static int give_back(struct locks *l, const struct lock_ask *ask)
@@ -293,34 +333,45 @@ void locks_closed(struct mount *m, struct handle *h, uint64_t owner)
 		give_back_all(m->locks, &ask);
 }
 
+/* The next claim of the handle.  *ret_give: there is something to give back, and nobody else has a claim of that owner. */
+static struct claim *begin_release(struct locks *l, struct handle *h, struct lock_ask *ask, bool *ret_give)
+{
+	struct claim *c;
+
+	pthread_mutex_lock(&l->lock);
+	LIST_FOREACH(c, &h->node->claims, of_node)
+	{
+		if (c->handle == h)
+			break;
+	}
+	if (c) {
+		ask->owner = c->owner;
+		ask->kind = c->kind;
+		c->releasing = true;
+		*ret_give = !c->lost && !find_claim_locked(ask, NULL);
+	}
+	pthread_mutex_unlock(&l->lock);
+	return c;
+}
+
 /* flock's owner is the handle.  So is that of an "open file description" lock, which the kernel does not tell from a process': what is still
  * claimed through the handle now is one of either. */
 void locks_released(struct mount *m, struct handle *h)
 {
+	struct lock_ask ask = { h->node, h, 0, 0, INT64_MAX, WIRE_LOCK_NONE, 0, 0 };
 	struct locks *l = m->locks;
 	struct claim *c;
+	bool give;
 
-	while (atomic_load(&h->node->n_claims)) {
-		struct lock_ask ask = { h->node, h, 0, 0, INT64_MAX, WIRE_LOCK_NONE, 0, 0 };
-		bool gone = false;
+	while (atomic_load(&h->node->n_claims) && (c = begin_release(l, h, &ask, &give))) {
+		if (give) {
+			settle(m, h);
+			give_back_all(l, &ask);
+		}
 		pthread_mutex_lock(&l->lock);
-		LIST_FOREACH(c, &h->node->claims, of_node)
-		{
-			if (c->handle == h)
-				break;
-		}
-		if (c) {
-			ask.owner = c->owner;
-			ask.kind = c->kind;
-			gone = c->lost;
-			drop_claim_locked(h->node, c);
-		}
+		drop_claim_locked(h->node, c);
+		l->n_released++;
+		pthread_cond_broadcast(&l->released);
 		pthread_mutex_unlock(&l->lock);
-		if (!c)
-			return;
-		if (gone)
-			continue;
-		settle(m, h);
-		give_back_all(l, &ask);
 	}
 }

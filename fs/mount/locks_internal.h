@@ -11,6 +11,7 @@ struct claim {
 	uint32_t kind;
 	bool held; /* at least once; else it may only be on its way */
 	bool lost;
+	bool releasing; /* its handle is being released; whoever does that frees the claim */
 };
 
 /* An unlock that the head did not answer. */
@@ -24,8 +25,10 @@ struct locks {
 	struct mount *m;
 	uint64_t place;
 	pthread_t thread;
-	pthread_mutex_t lock; /* guards all below, and node.claims */
-	pthread_cond_t wake;
+	pthread_mutex_t lock;    /* guards all below, and node.claims */
+	pthread_cond_t wake;     /* for the thread */
+	pthread_cond_t released; /* n_released has risen */
+	uint64_t n_released;
 	bool stop, renew;
 	uint64_t tenure; /* as the head said; 0: nothing is held */
 	uint64_t next_wait;

@@ -236,6 +236,7 @@ int locks_new(struct mount *m, struct locks **ret)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&l->wake, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&l->released, NULL);
 	err = -pthread_create(&l->thread, NULL, locks_main, l);
 	if (err)
 		free(l);
@@ -287,6 +288,7 @@ void locks_free(struct mount *m)
 		free(d);
 	}
 	pthread_cond_destroy(&l->wake);
+	pthread_cond_destroy(&l->released);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 	m->locks = NULL;

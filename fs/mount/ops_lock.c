@@ -98,14 +98,16 @@ void ops_setlk(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct 
 void ops_flock(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, int op)
 {
 	int what = op & (LOCK_SH | LOCK_EX | LOCK_UN);
-	struct lock_ask ask = { .node = ops_node(req, id),
-				.handle = ops_handle(fi),
-				.owner = fi->lock_owner,
-				.end = INT64_MAX,
-				.type = what == LOCK_SH   ? WIRE_LOCK_READ
-					: what == LOCK_EX ? WIRE_LOCK_WRITE
-							  : WIRE_LOCK_NONE,
-				.kind = WIRE_LOCK_FLOCK };
+	struct lock_ask ask = {
+		.node = ops_node(req, id),
+		.handle = ops_handle(fi),
+		.owner = (uintptr_t)fi->fh, /* not the kernel's number for the file, which a later one may get */
+		.end = INT64_MAX,
+		.type = what == LOCK_SH   ? WIRE_LOCK_READ
+			: what == LOCK_EX ? WIRE_LOCK_WRITE
+					  : WIRE_LOCK_NONE,
+		.kind = WIRE_LOCK_FLOCK
+	};
 
 	set_lock(req, &ask, !(op & LOCK_NB));
 }
