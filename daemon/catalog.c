@@ -19,8 +19,7 @@ static const char *const sql[Q_END] = {
 	[Q_DEL] = "DELETE FROM parts WHERE object = ? AND idx = ?",
 	[Q_DROP] = "DELETE FROM parts WHERE object = ?",
 	[Q_LIST] = "SELECT idx FROM parts WHERE object = ? AND idx >= ? AND version <> 0 ORDER BY idx LIMIT ?",
-	[Q_WALK] = "SELECT object, idx FROM parts WHERE (object, idx) > (?, ?) AND version <> 0 ORDER BY object, idx "
-		   "LIMIT ?",
+	[Q_WALK] = "SELECT object, idx FROM parts WHERE version <> 0 AND (object, idx) > (?, ?) ORDER BY 1, 2 LIMIT ?",
 	[Q_NEXT] = "SELECT object FROM parts WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_NEXT_TEXT] = "SELECT object FROM descriptions WHERE object > ? ORDER BY object LIMIT 1",
 	[Q_TEXT_GET] = "SELECT text FROM descriptions WHERE object = ?",
