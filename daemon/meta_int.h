@@ -193,8 +193,9 @@ typedef int meta_fn(struct meta_op *op);
 meta_fn meta_op_lookup, meta_op_getattr, meta_op_setattr, meta_op_make, meta_op_link, meta_op_unlink, meta_op_rmdir,
 	meta_op_rename, meta_op_readlink, meta_op_readdir, meta_op_getxattr, meta_op_setxattr, meta_op_listxattr,
 	meta_op_removexattr, meta_op_statfs, meta_op_open, meta_op_close, meta_op_commit, meta_op_metasync,
-	meta_op_forget, meta_op_inline_read, meta_op_inline_write, meta_op_define, meta_op_resize, meta_op_chunkdir,
-	meta_op_append, meta_op_object_paths, meta_op_lock, meta_op_restore, meta_op_raise_ids, meta_op_check_names;
+	meta_op_forget, meta_op_read_times, meta_op_inline_read, meta_op_inline_write, meta_op_define, meta_op_resize,
+	meta_op_chunkdir, meta_op_append, meta_op_object_paths, meta_op_lock, meta_op_restore, meta_op_raise_ids,
+	meta_op_check_names;
 
 /* Runs one message; on success the reply is in op and the caller frees op->reply_payload. */
 int meta_execute(struct meta_op *op);

@@ -55,6 +55,7 @@ static const struct wire_row rows[WIRE_TYPE_END] = {
 	[WIRE_RAISE_IDS] = { "RAISE_IDS", BODY(wire_raise_ids), 0, 0, 0 },
 	[WIRE_OBJECT_PATHS] = { "OBJECT_PATHS", BODY(wire_object_paths), 0, WIRE_STATES_MAX * 8, WIRE_TEXT_MAX },
 
+	[WIRE_READ_TIMES] = { "READ_TIMES", 0, 0, WIRE_TEXT_MAX, 0 },
 	[WIRE_PART_OPEN] = { "PART_OPEN", BODY(wire_part_open), BODY(wire_part_open_reply), 0, 0 },
 	[WIRE_PART_READ] = { "PART_READ", BODY(wire_part_read), BODY(wire_part_read_reply), 0, WIRE_DATA_MAX },
 	[WIRE_PART_WRITE] = { "PART_WRITE", BODY(wire_part_write), 0, WIRE_DATA_MAX, 0 },

@@ -71,6 +71,8 @@ enum wire_type {
 	WIRE_CHECK_NAMES,
 	WIRE_RAISE_IDS,
 
+	WIRE_READ_TIMES = 64, /* names: head only */
+
 	WIRE_PART_OPEN = 80, /* bytes: every node */
 	WIRE_PART_READ,
 	WIRE_PART_WRITE,
@@ -341,6 +343,12 @@ struct wire_append { /* makes a regular file longer by `length`, for a record th
 } __attribute__((packed)); /* reply: wire_attr: the record's place is [size - length, size), and nobody else's */
 
 /* METASYNC: no body.  Everything acknowledged before is durable when it replies. */
+
+struct wire_read_time { /* READ_TIMES: no body, payload n x this.  Counts if nothing has changed since: the inode's ctime is still this */
+	struct le64 ino;
+	struct le64 atime_ns;
+	struct le64 ctime_ns;
+} __attribute__((packed));
 
 struct wire_forget { /* the mount no longer caches these: payload n x le64 ino.  Reply: empty */
 	struct le32 count;

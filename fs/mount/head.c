@@ -288,6 +288,11 @@ int head_lock(struct mount *m, const struct wire_lock *lock, struct wire_lock_re
 	return head_ask(m, WIRE_LOCK, lock, sizeof(*lock), NULL, 0, NULL, 0, ret, NULL);
 }
 
+int head_read_times(struct mount *m, const struct wire_read_time *items, size_t n)
+{
+	return head_ask(m, WIRE_READ_TIMES, NULL, 0, items, n * sizeof(*items), NULL, 0, NULL, NULL);
+}
+
 int head_metasync(struct mount *m)
 {
 	return head_ask(m, WIRE_METASYNC, NULL, 0, NULL, 0, NULL, 0, NULL, NULL);

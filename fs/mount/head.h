@@ -56,6 +56,7 @@ int head_commit(struct mount *m, uint64_t ino, uint64_t size, uint64_t mtime_ns,
 int head_append(struct mount *m, uint64_t ino, uint64_t length, struct wire_attr *ret, uint64_t *ret_seq);
 int head_lock(struct mount *m, const struct wire_lock *lock, struct wire_lock_reply *ret);
 int head_metasync(struct mount *m);
+int head_read_times(struct mount *m, const struct wire_read_time *items, size_t n);
 int head_inline_read(struct mount *m, uint64_t ino, char **ret, size_t *ret_len);
 int head_inline_write(struct mount *m, uint64_t ino, const char *text, size_t len, struct wire_attr *ret,
 		      uint64_t *ret_seq);

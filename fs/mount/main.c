@@ -11,6 +11,7 @@
 #include "mount.h"
 #include "node.h"
 #include "ops.h"
+#include "readtime.h"
 #include "superblock.h"
 
 #include <fcntl.h>
@@ -117,6 +118,7 @@ static int take_option(struct program *p, const char *word)
 	} else if (!strcmp(word, "show_views")) {
 		p->mount.options.show_views = true;
 	} else if (is_for_fuse(word)) {
+		p->mount.options.noatime |= !strcmp(word, "noatime") || !strcmp(word, "ro");
 		size_t at = strlen(p->fuse_options);
 		if (at + strlen(word) + 2 > sizeof(p->fuse_options))
 			return usage_error("too many options", NULL);
@@ -383,6 +385,8 @@ static int prepare(struct program *p, struct reason *why)
 	if (!err)
 		err = errors_new(&m->errors);
 	if (!err)
+		err = readtimes_new(&m->readtimes);
+	if (!err)
 		err = pool_new(SLOW_THREADS, SLOW_QUEUE, &m->slow);
 	if (!err)
 		err = pool_new(CONTROL_THREADS, SLOW_QUEUE, &m->control);
@@ -429,6 +433,7 @@ static void finish(struct program *p)
 	atomic_store(&m->stopping, true);
 	pool_free(m->slow);
 	pool_free(m->control);
+	readtimes_flush(m);
 	locks_stop(m);
 	/* A signal may end the mount while files are open: what was written is told as if they had been closed. */
 	file_settle_all(m);
@@ -443,6 +448,7 @@ static void finish(struct program *p)
 	head_state_free(m->head);
 	inval_free(m->inval);
 	locks_free(m);
+	readtimes_free(m->readtimes);
 	errors_free(m->errors);
 	map_fini(&m->nodes);
 	map_fini(&m->arrays);

@@ -18,6 +18,7 @@
  *   head.c     the requests for names; head_call.c sends them
  *   inval.c    what the head says has changed; the kernel's caches follow
  *   locks.c    locks that processes hold on files
+ *   readtime.c atime
  *   errors.c   .slabfs/errors
  *
  * Locks, in the order in which they are taken: mount.table_lock; node.lock; array.lock; bytes.lock; part.lock; errors.lock; locks.lock.  None is
@@ -44,6 +45,7 @@ struct mount_options {
 	bool show_views;
 	bool passthrough; /* wanted */
 	bool strict;
+	bool noatime; /* or ro */
 	bool foreground;
 	bool debug;
 };
@@ -55,6 +57,7 @@ struct mount {
 	struct pool *slow;       /* opens that compute or wait; never the threads that serve FUSE */
 	struct pool *control;    /* opens of .slabfs/..., which must answer while all of `slow` compute */
 	struct errors *errors;
+	struct readtimes *readtimes;
 	struct node *root;
 	uid_t uid;
 	gid_t gid;

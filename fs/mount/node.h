@@ -55,6 +55,8 @@ struct node {
 	struct wire_attr attr;
 	bool attr_valid;            /* nobody has told us that attr is out of date */
 	uint64_t cached_generation; /* of the pages that the kernel may hold; 0: none */
+	uint64_t read_ns,
+		read_ctime_ns; /* readtime.c: when it was read here, and the ctime that it had then; 0: it was not */
 	unsigned n_open;
 	unsigned n_cached;       /* handles whose reads and writes go through the kernel's pages */
 	bool busy;               /* someone opens, flushes or closes: wait for `idle` */
@@ -85,6 +87,7 @@ struct handle {
 	const struct node_ops *ops;    /* of the node, unless open chose others (an inline file's) */
 	int flags;                     /* of open */
 	uint32_t uid;                  /* who opened it */
+	_Atomic bool read_noted;       /* readtime.c has seen a read */
 	bool direct_io, keep_cache;
 	bool cached; /* counted in node.n_cached */
 	enum handle_through through;

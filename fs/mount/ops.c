@@ -7,16 +7,26 @@
 #include "locks.h"
 #include "names.h"
 #include "ops_fuse.h"
+#include "readtime.h"
 #include "refuse.h"
 
 #include <fcntl.h>
+
+static int stat_of(struct mount *m, struct node *n, struct stat *ret)
+{
+	int err = n->ops->getattr(m, n, ret);
+
+	if (!err)
+		readtime_show(n, ret);
+	return err;
+}
 
 int ops_fill_entry(struct mount *m, struct node *n, struct fuse_entry_param *ret)
 {
 	*ret = (struct fuse_entry_param){ .ino = ops_id(m, n),
 					  .attr_timeout = ops_cache_seconds(m),
 					  .entry_timeout = ops_cache_seconds(m) };
-	return n->ops->getattr(m, n, &ret->attr);
+	return stat_of(m, n, &ret->attr);
 }
 
 static void reply_entry(fuse_req_t req, struct node *n)
@@ -36,7 +46,7 @@ static void reply_entry(fuse_req_t req, struct node *n)
 static void reply_attr(fuse_req_t req, struct node *n)
 {
 	struct stat st;
-	int err = n->ops->getattr(ops_mount_of(req), n, &st);
+	int err = stat_of(ops_mount_of(req), n, &st);
 
 	if (err)
 		ops_reply_err(req, err);
@@ -439,6 +449,8 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, st
 				 : -EINVAL;
 
 	(void)id;
+	if (!err)
+		readtime_note(ops_mount_of(req), h);
 	atomic_fetch_add(&h->uses, 1);
 	if (err)
 		ops_reply_err(req, err);

@@ -1,5 +1,6 @@
 /* ops_dir.c - readdir and readdirplus: a page of entries on its way to the kernel. */
 #include "ops_fuse.h"
+#include "readtime.h"
 
 #include <stdlib.h>
 
@@ -78,6 +79,8 @@ static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t coo
 		room = page_add_dot(&p, "..", dir->parent_ino ? dir->parent_ino : dir->ino, COOKIE_PARENT);
 	if (room)
 		err = dir->ops->readdir(m, dir, ops_handle(fi), (uint64_t)MAX(cookie - COOKIE_NODE, 0), &emit);
+	if (!err)
+		readtime_note(m, ops_handle(fi));
 	if (err && p.used == 0)
 		ops_reply_err(req, err);
 	else
