@@ -96,6 +96,8 @@ int errors_add(struct mount *m, const struct node *node, int err, const struct r
 	char path[4096];
 	struct error_line line = { .time_ns = time_real_ns(), .last_ns = time_mono_ns(), .times = 1, .err = abs(err) };
 
+	if (line.err == EINTR) /* its process was told to end, which is no news */
+		return -EINTR;
 	if (why && why->text[0])
 		line.why = *why;
 	else

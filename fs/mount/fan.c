@@ -1,5 +1,6 @@
 #include "fan.h"
 #include "head_call.h"
+#include "interrupt.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -66,7 +67,7 @@ int fan_to(struct mount *m, uint32_t node_id, struct fan_call *call, struct reas
 	if (!err)
 		return 0;
 	name_node(&cause, node_id, err);
-	return reason_set(why, -errno_of(err), "%s", cause.text);
+	return reason_set(why, interrupt_wanted() ? EINTR : -errno_of(err), "%s", cause.text);
 }
 
 int fan_hello(struct mount *m, struct fan_call *call, struct wire_hello_reply *ret, struct reason *why)
@@ -74,7 +75,8 @@ int fan_hello(struct mount *m, struct fan_call *call, struct wire_hello_reply *r
 	struct reason cause = { "" };
 	int err = client_hello(call->client, ret, &cause);
 
-	for (uint64_t since_ns = time_mono_ns(); err && may_come_back(m, call->client, err, since_ns);) {
+	for (uint64_t since_ns = time_mono_ns();
+	     err && !interrupt_wanted() && may_come_back(m, call->client, err, since_ns);) {
 		poll(NULL, 0, RETRY_MS);
 		cluster_node(m->cluster, call->node_id, &call->client, NULL);
 		err = client_hello(call->client, ret, &cause);
@@ -82,7 +84,7 @@ int fan_hello(struct mount *m, struct fan_call *call, struct wire_hello_reply *r
 	if (!err)
 		return 0;
 	name_node(&cause, call->node_id, err);
-	return reason_set(why, -errno_of(err), "%s", cause.text);
+	return reason_set(why, interrupt_wanted() ? EINTR : -errno_of(err), "%s", cause.text);
 }
 
 static bool bounded(const struct fan_call *c)
@@ -238,13 +240,15 @@ static bool settle(struct fan *f, struct fan_call *c, unsigned ms)
 
 static void settle_all(struct fan *f, bool all_or_none, int *ret_err, size_t *ret_failed, bool *over)
 {
+	unsigned slices = 0;
+
 	for (size_t first = 0; first < f->n;) {
 		if (over[first]) {
 			first++;
 			continue;
 		}
 		unsigned ms = SLICE_MS;
-		if (f->may_stop && atomic_load(&f->m->stopping))
+		if ((f->may_stop && atomic_load(&f->m->stopping)) || (slices++ > 0 && interrupt_wanted()))
 			stop_all(f);
 		for (size_t i = first; i < f->n; i++) {
 			if (over[i])
@@ -282,7 +286,7 @@ int fan_run(struct mount *m, struct fan_call *calls, size_t n, bool all_or_none,
 	if (cancel)
 		cancel_watch(cancel, NULL, NULL);
 	pthread_mutex_destroy(&f.lock);
-	if (err && cancel && atomic_load(&cancel->on))
+	if (err && ((cancel && atomic_load(&cancel->on)) || interrupt_wanted()))
 		err = -EINTR;
 	if (err && ret_failed)
 		*ret_failed = failed;

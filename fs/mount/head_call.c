@@ -2,6 +2,7 @@
  * there, which a head that was started anew is told again. */
 #include "head_call.h"
 #include "errors.h"
+#include "interrupt.h"
 
 #include <poll.h>
 
@@ -130,7 +131,7 @@ bool head_may_come_back(struct mount *m, uint64_t since_ns)
 	poll(NULL, 0, RETRY_MS);
 	lost_ns = atomic_load(&m->head_lost_ns);
 	now = time_mono_ns();
-	return !atomic_load(&m->stopping) && (lost_ns == 0 || now - lost_ns < timeout_ns) &&
+	return !atomic_load(&m->stopping) && !interrupt_wanted() && (lost_ns == 0 || now - lost_ns < timeout_ns) &&
 	       now - since_ns < MIN(RETRY_TIMEOUTS * timeout_ns, RETRY_MAX_SECONDS * UINT64_C(1000000000));
 }
 
@@ -198,6 +199,8 @@ int head_call(struct mount *m, struct call *call)
 		once_end(m->head, call->once);
 	if (!err)
 		atomic_store(&m->head->heard_ns, sent_ns);
+	if (client_away(err) && interrupt_wanted())
+		return -EINTR;
 	if (err && !is_plain_answer(err)) {
 		struct reason why = call->why;
 		if (as_io_error(err) != err || err == -ETIMEDOUT)

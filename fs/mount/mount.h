@@ -20,6 +20,7 @@
  *   locks.c    locks that processes hold on files
  *   readtime.c atime
  *   errors.c   .slabfs/errors
+ *   interrupt.c  whether who waits for a daemon wants to end
  *
  * Locks, in the order in which they are taken: mount.table_lock; node.lock; array.lock; bytes.lock; part.lock; errors.lock; locks.lock.  None is
  * held across a request to a peer or a notification of the kernel, but for part.lock, which orders one partition's writes and

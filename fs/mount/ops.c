@@ -58,6 +58,7 @@ static void reply_attr(fuse_req_t req, struct node *n)
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *dir = ops_node(req, parent), *n;
 	int err = -ENOTDIR;
 
@@ -108,6 +109,7 @@ static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const 
 
 static void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *n;
 	int err = make_node(req, parent, name, what, &n);
 
@@ -141,6 +143,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *dir = ops_node(req, parent);
 	int err = dir->ops->unlink ? dir->ops->unlink(ops_mount_of(req), dir, name) : -EPERM;
 
@@ -149,6 +152,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *dir = ops_node(req, parent);
 	int err = dir->ops->rmdir ? dir->ops->rmdir(ops_mount_of(req), dir, name) : -EPERM;
 
@@ -158,12 +162,14 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned flags)
 {
+	OPS_INTERRUPTIBLE(req);
 	ops_reply_err(req, names_rename(ops_mount_of(req), ops_node(req, parent), name, ops_node(req, new_parent),
 					new_name, flags));
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *name)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *n;
 	int err = names_link(ops_mount_of(req), ops_node(req, id), ops_node(req, new_parent), name, &n);
 
@@ -175,6 +181,7 @@ static void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const 
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
+	OPS_INTERRUPTIBLE(req);
 	AUTO_FREE char *target = NULL;
 	int err = head_readlink(ops_mount_of(req), ops_node(req, id)->ino, &target);
 
@@ -188,6 +195,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	(void)fi;
 	reply_attr(req, ops_node(req, id));
 }
@@ -227,6 +235,7 @@ static struct change change_of(const struct stat *st, int to_set)
 
 static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *n = ops_node(req, id);
 	struct change change = change_of(st, to_set), rest = change;
 	struct mount *m = ops_mount_of(req);
@@ -253,6 +262,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t id, struct stat *st, int to_se
 
 static void op_statfs(fuse_req_t req, fuse_ino_t id)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = SLAB_NAME_MAX };
 	struct wire_statfs w;
 	int err = head_statfs(ops_mount_of(req), &w);
@@ -352,8 +362,11 @@ static void opening_run(void *arg)
 	struct opening *o = arg;
 	struct mount *m = ops_mount_of(o->req);
 	struct handle *h = o->handle;
-	int err = run_open(m, o);
+	int err;
 
+	ops_interruptible(o->req);
+	err = run_open(m, o);
+	interrupt_end();
 	/* No interrupt may find this opening once it is answered. */
 	fuse_req_interrupt_func(o->req, NULL, NULL);
 	if (err) {
@@ -417,7 +430,9 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 
 	what.excl = (fi->flags & O_EXCL) != 0;
 	what.open = true;
+	ops_interruptible(req);
 	int err = make_node(req, parent, name, &what, &n);
+	interrupt_end();
 	if (err)
 		ops_reply_err(req, err);
 	else
@@ -442,6 +457,7 @@ static void reply_read(fuse_req_t req, struct read_out *out)
 
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct handle *h = ops_handle(fi);
 	struct read_out out = { .buf = malloc(size ? size : 1), .fd = -1 };
 	int err = !out.buf       ? -ENOMEM
@@ -478,6 +494,7 @@ static int write_place(struct mount *m, struct handle *h, const struct fuse_file
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct mount *m = ops_mount_of(req);
 	struct handle *h = ops_handle(fi);
 	bool strict = m->options.strict;
@@ -504,6 +521,7 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size
 
 static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct handle *h = ops_handle(fi);
 	int err = h->ops->flush ? h->ops->flush(ops_mount_of(req), h) : 0;
 
@@ -515,6 +533,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 static void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct handle *h = ops_handle(fi);
 	int err = h->ops->fsync ? h->ops->fsync(ops_mount_of(req), h) : 0;
 
@@ -526,6 +545,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
+	OPS_INTERRUPTIBLE(req);
 	(void)id;
 	(void)datasync;
 	(void)fi;

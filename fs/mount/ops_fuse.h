@@ -5,6 +5,7 @@
 #define FUSE_USE_VERSION 312 /* what 3.17 adds is there all the same; FUSE_VERSION tells */
 #include <fuse_lowlevel.h>
 
+#include "interrupt.h"
 #include "mount.h"
 #include "node.h"
 
@@ -41,6 +42,27 @@ static inline struct handle *ops_handle(const struct fuse_file_info *fi)
 	atomic_load(&h->uses);
 	return h;
 }
+
+static inline bool ops_is_interrupted(void *req)
+{
+	return fuse_req_interrupted(req);
+}
+
+static inline bool ops_interruptible(fuse_req_t req)
+{
+	interrupt_begin(ops_is_interrupted, req, fuse_req_ctx(req)->pid);
+	return true;
+}
+
+static inline void ops_uninterruptible(const bool *scope)
+{
+	(void)scope;
+	interrupt_end();
+}
+
+/* To the end of the block, waiting for a daemon that is away ends when req's process is to end.  Nothing waits after the answer. */
+#define OPS_INTERRUPTIBLE(req)                                                                                         \
+	__attribute__((cleanup(ops_uninterruptible), unused)) bool interruptible = ops_interruptible(req)
 
 static inline void ops_reply_err(fuse_req_t req, int err)
 {
