@@ -1,7 +1,7 @@
 """restart_worker.py DIRECTORY SEED KINDS... - works in DIRECTORY until its standard input ends, and takes each result at its word.
 
 It keeps a model of what must be there and compares; whatever a program would not see on a local disk ends it with a traceback.
-Prints how many steps it made of each kind, and leaves the model in DIRECTORY.json beside its directory for whoever looks from elsewhere.
+Prints a line for each step, and at last how many it made of each kind and what its files must hold, as JSON.
 """
 
 import errno
@@ -224,6 +224,7 @@ class Worker:
             kind = self.random.choice(kinds)
             getattr(self, kind)()
             self.steps[kind] = self.steps.get(kind, 0) + 1
+            print(kind, flush=True)
         model = {name: data.hex() for name, data in self.files.items()}
         if hasattr(self, "fd"):
             os.close(self.fd)
