@@ -292,3 +292,26 @@ def test_inode_numbers_are_stable(fresh):
     for node in c.nodes:
         node.start()
     assert numbers(c.mount()) == first
+
+
+def test_names_of_any_bytes(spot, elsewhere):
+    """All but / and NUL, alone and at the ends of a name."""
+    names = {b"x" + bytes([b]) + b"y" for b in range(1, 256) if b != ord("/")} | {bytes([b]) for b in range(1, 256) if b not in b"/."}
+    top, other = os.fsencode(spot), os.fsencode(elsewhere[1])
+    for name in names:
+        os.mknod(top + b"/" + name)
+    assert set(os.listdir(other)) == names and all(os.path.exists(other + b"/" + name) for name in names)
+    for name in names:
+        os.rename(other + b"/" + name, other + b"/" + name + b"'")
+    assert set(os.listdir(top)) == {name + b"'" for name in names}
+
+
+def test_devices_where_the_mount_allows_them(fresh):
+    c = fresh(1, mounts=1, options="dev")
+    top = c.mounts[0].path
+    os.mknod(top / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mknod(top / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    assert (top / "null").write_bytes(b"gone") == 4 and (top / "null").read_bytes() == b""
+    with open(top / "zero", "rb", buffering=0) as f:
+        assert f.read(1000) == bytes(1000)
+    assert os.major((top / "zero").stat().st_rdev) == 1 and os.minor((top / "zero").stat().st_rdev) == 5
