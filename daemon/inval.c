@@ -10,6 +10,7 @@
 struct holder {
 	uint64_t session : 63;
 	uint64_t told : 1; /* of a change since it last asked */
+	uint64_t request;  /* its last that asked */
 };
 
 struct holders { /* of one inode */
@@ -76,13 +77,14 @@ void inval_free(struct inval *iv)
 	free(iv);
 }
 
-static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
+static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session, uint64_t request)
 {
 	struct holders *h = map_get(&iv->inodes, ino);
 
 	for (uint32_t i = 0; h && i < h->n; i++)
 		if (h->at[i].session == session) {
 			h->at[i].told = false;
+			h->at[i].request = MAX(h->at[i].request, request);
 			return true;
 		}
 	if (!h || h->n == h->cap) {
@@ -99,7 +101,7 @@ static bool holders_add(struct inval *iv, uint64_t ino, uint64_t session)
 			return false;
 		}
 	}
-	h->at[h->n++] = (struct holder){ .session = session };
+	h->at[h->n++] = (struct holder){ .session = session, .request = request };
 	return true;
 }
 
@@ -140,12 +142,12 @@ void inval_poke(struct inval *iv, uint64_t session, uint64_t ino, uint64_t wait)
 }
 
 /* A session that could not be noted would never hear of a change: it is better off without its caches. */
-void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle)
+void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle, uint64_t request)
 {
 	bool ok;
 
 	pthread_mutex_lock(&iv->lock);
-	ok = meet_locked(iv, session, handle) && holders_add(iv, ino, session);
+	ok = meet_locked(iv, session, handle) && holders_add(iv, ino, session, request);
 	pthread_mutex_unlock(&iv->lock);
 	if (!ok)
 		iv->ops->cut(handle, "out of memory");
@@ -168,17 +170,27 @@ static void drop_if_empty(struct inval *iv, uint64_t ino, struct holders *h)
 	free(h);
 }
 
-void inval_forget(struct inval *iv, uint64_t ino, uint64_t session)
+void inval_forget(struct inval *iv, uint64_t ino, uint64_t session, uint64_t before)
 {
 	struct holders *h;
 
 	pthread_mutex_lock(&iv->lock);
 	h = map_get(&iv->inodes, ino);
-	if (h) {
-		holders_remove(h, session);
-		drop_if_empty(iv, ino, h);
-	}
+	for (uint32_t i = 0; h && i < h->n; i++)
+		if (h->at[i].session == session && h->at[i].request <= before) {
+			h->at[i] = h->at[--h->n];
+			drop_if_empty(iv, ino, h);
+			break;
+		}
 	pthread_mutex_unlock(&iv->lock);
+}
+
+size_t inval_count(struct inval *iv)
+{
+	pthread_mutex_lock(&iv->lock);
+	size_t n = map_count(&iv->inodes);
+	pthread_mutex_unlock(&iv->lock);
+	return n;
 }
 
 void inval_gone(struct inval *iv, uint64_t ino)

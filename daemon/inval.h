@@ -29,8 +29,11 @@ extern const struct inval_ops inval_server_ops;
 int inval_new(const struct inval_ops *ops, struct inval **ret);
 void inval_free(struct inval *iv);
 
-void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle);
-void inval_forget(struct inval *iv, uint64_t ino, uint64_t session);
+/* request: the id of the session's request that told it. */
+void inval_hold(struct inval *iv, uint64_t ino, uint64_t session, struct session *handle, uint64_t request);
+void inval_forget(struct inval *iv, uint64_t ino, uint64_t session,
+		  uint64_t before);   /* unless a later request has told it */
+size_t inval_count(struct inval *iv); /* inodes that somebody holds */
 void inval_session_end(struct inval *iv, uint64_t session);
 void inval_gone(struct inval *iv, uint64_t ino); /* there is no such inode any more */
 /* Forgets the holders that were told of a change and have not asked since, but for those that `keeps` names.  Called under the lock

@@ -99,10 +99,7 @@ int meta_end(struct meta *m, int err)
 
 static bool has_open(void *arg, uint64_t ino, uint64_t session)
 {
-	const struct meta *m = arg;
-	const struct map *mine = map_get(&m->sessions, session);
-
-	return mine && map_get(mine, ino);
+	return opens_has(arg, session, ino);
 }
 
 static void forget_gone(struct meta_op *op)
@@ -281,6 +278,7 @@ static int meta_handle(struct daemon *d, struct request *r, struct reason *why)
 					session_role(r->session) == WIRE_ROLE_MOUNT, r->session,
 					*session_uuid(r->session) },
 			      .type = r->type,
+			      .request = r->id,
 			      .once = r->once,
 			      .body = r->body,
 			      .payload = r->payload,
@@ -373,6 +371,11 @@ void meta_session_gone(struct meta *m, uint64_t session)
 	if (mine)
 		map_fini(mine);
 	free(mine);
+}
+
+size_t meta_held(struct meta *m)
+{
+	return inval_count(m->inval);
 }
 
 static void meta_session_end(struct daemon *d, struct session *s)

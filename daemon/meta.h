@@ -16,6 +16,7 @@ struct daemon;
 
 int meta_open(struct daemon *d, struct meta **ret, struct reason *why); /* makes the schema in an empty database */
 void meta_close(struct meta *m);
+size_t meta_held(struct meta *m); /* inodes that mounts are to be told of */
 /* The mounts have had their time since the start: what has neither name nor open is dropped.  False: not yet. */
 bool meta_grace_over(struct meta *m, bool *ret_reap);
 int meta_start(struct daemon *d); /* threads: the reaper of orphans, the sender of invalidations */

@@ -242,8 +242,11 @@ int meta_op_forget(struct meta_op *op)
 
 	if (op->payload_bytes != count * sizeof(*inos))
 		return reason_set(op->why, EINVAL, "FORGET: the payload is not %u inode numbers", count);
+	pthread_mutex_lock(&op->m->lock);
 	for (uint32_t i = 0; i < count; i++)
-		inval_forget(op->m->inval, le64_get(inos[i]), op->peer.session);
+		if (!opens_has(op->m, op->peer.session, le64_get(inos[i])))
+			inval_forget(op->m->inval, le64_get(inos[i]), op->peer.session, le64_get(body->before));
+	pthread_mutex_unlock(&op->m->lock);
 	return 0;
 }
 

@@ -193,7 +193,7 @@ void inode_attr(const struct inode *in, struct wire_attr *ret)
 void meta_hold(struct meta_op *op, uint64_t ino)
 {
 	if (op->peer.is_mount)
-		inval_hold(op->m->inval, ino, op->peer.session, op->peer.handle);
+		inval_hold(op->m->inval, ino, op->peer.session, op->peer.handle, op->request);
 }
 
 int meta_reply_attr(struct meta_op *op, const struct inode *in)
@@ -352,6 +352,13 @@ int opens_add(struct meta *m, uint64_t session, uint64_t ino)
 	if (err)
 		count_put(mine, ino, 0);
 	return err;
+}
+
+bool opens_has(const struct meta *m, uint64_t session, uint64_t ino)
+{
+	const struct map *mine = map_get(&m->sessions, session);
+
+	return mine && map_get(mine, ino);
 }
 
 bool opens_remove(struct meta *m, uint64_t session, uint64_t ino)

@@ -153,8 +153,9 @@ struct meta_op {
 	struct meta *m;
 	struct meta_peer peer;
 	unsigned type;
-	uint64_t once; /* 0: no repetition is to be recognised */
-	bool repeated; /* it was done before */
+	uint64_t request; /* its id */
+	uint64_t once;    /* 0: no repetition is to be recognised */
+	bool repeated;    /* it was done before */
 	const void *body;
 	const uint8_t *payload;
 	size_t payload_bytes;
@@ -258,6 +259,7 @@ int object_orphan(struct meta_op *op,
 /* Opens. */
 int opens_add(struct meta *m, uint64_t session, uint64_t ino);
 bool opens_remove(struct meta *m, uint64_t session, uint64_t ino); /* false: was not open there */
+bool opens_has(const struct meta *m, uint64_t session, uint64_t ino);
 uint64_t opens_count(const struct meta *m, uint64_t ino);
 
 /* meta_names.c */

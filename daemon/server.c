@@ -3,6 +3,7 @@
 #include "json.h"
 #include "log.h"
 #include "meta.h"
+#include "meta.h"
 #include "store.h"
 
 #include <netinet/in.h>
@@ -62,6 +63,7 @@ static int status_json(struct daemon *d, struct json *j)
 	    json_set(j, "version", json_new_string(SLAB_VERSION)) ||
 	    put_u64(j, "uptime_seconds", (time_mono_ns() - d->started_ns) / 1000000000u) ||
 	    put_u64(j, "sessions", server_sessions(d->server)) ||
+	    (d->meta && put_u64(j, "held_inodes", meta_held(d->meta))) ||
 	    put_u64(j, "requests", atomic_load(&d->server->requests))) {
 		json_free(store);
 		return -ENOMEM;

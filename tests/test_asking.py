@@ -1,5 +1,6 @@
 """What a mount asks the head for and what it knows by itself: it must save requests, and never at the price of old names."""
 
+import json
 import os
 import time
 
@@ -188,3 +189,36 @@ def test_a_partition_that_was_just_replaced(spot):
         temporary.write_bytes(bytes([i]) * size)
         os.rename(temporary, array / "c" / name)
         assert (array / "c" / name).read_bytes() == bytes([i]) * size
+
+
+def held(c):
+    status = cl.run(cl.program("slabctl"), "--store", c.nodes[0].store, "status", "--json", check=0).stdout
+    return json.loads(status)["held_inodes"]
+
+
+def test_what_was_looked_at_is_forgotten(fresh):
+    """The head notes which inodes a mount caches, and the kernel's forgetting ends it, but for what the mount goes on using."""
+    c = fresh(2)
+    first, second = c.mounts
+    (first.path / "d").mkdir()
+    for i in range(3000):
+        (first.path / "d" / f"d{i}").mkdir()
+    for i in range(3):
+        (first.path / "d" / f"f{i}").write_text("old")
+    d = second.path / "d"
+    for i in range(3000):
+        os.stat(d / f"d{i}")
+    assert held(c) >= 3000
+
+    def forgotten():
+        """The kernel gives back inodes that are unused when it is asked to."""
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("2")
+        return held(c) < 1500
+
+    with open(d / "f1") as kept:
+        until(forgotten, 30, "the head to hear of it")
+        for name in ("f0", "f1", "f2"):
+            (first.path / "d" / name).write_text("new")
+            assert (d / name).read_text() == "new"
+        assert kept.read() == "new"

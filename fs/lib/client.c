@@ -347,6 +347,16 @@ void client_cancel(struct client *c, struct call *call)
 	leave(c);
 }
 
+uint64_t client_last_id(const struct client *c)
+{
+	struct client *m = (struct client *)(uintptr_t)c;
+
+	pthread_mutex_lock(&m->lock);
+	uint64_t id = c->last_id;
+	pthread_mutex_unlock(&m->lock);
+	return id;
+}
+
 void client_push_done(struct client *c, uint64_t id)
 {
 	AUTO_FREE struct push *p = NULL;

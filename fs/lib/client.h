@@ -70,6 +70,7 @@ bool client_wait_for(struct client *c, struct call *call, unsigned ms, int *ret_
  * is over, as long as the struct call itself is still there. */
 void client_cancel(struct client *c, struct call *call);
 
+uint64_t client_last_id(const struct client *c);      /* of the youngest call; those to come have higher ones */
 void client_push_done(struct client *c, uint64_t id); /* answers a push */
 
 bool client_connected(const struct client *c); /* the first connection stands */

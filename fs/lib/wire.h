@@ -350,9 +350,12 @@ struct wire_read_time { /* READ_TIMES: no body, payload n x this.  Counts if not
 	struct le64 ctime_ns;
 } __attribute__((packed));
 
-struct wire_forget { /* the mount no longer caches these: payload n x le64 ino.  Reply: empty */
+/* The mount no longer caches these: payload n x le64 ino.  Reply: empty.  What a request with a higher id than `before` has told it stays: it was
+ * on its way, and the mount has taken note of it. */
+struct wire_forget {
 	struct le32 count;
 	struct le32 reserved;
+	struct le64 before; /* ids of a mount's requests for names rise */
 } __attribute__((packed));
 
 enum {

@@ -293,6 +293,28 @@ int head_read_times(struct mount *m, const struct wire_read_time *items, size_t 
 	return head_ask(m, WIRE_READ_TIMES, NULL, 0, items, n * sizeof(*items), NULL, 0, NULL, NULL);
 }
 
+/* What is asked for from now on has a higher id, and stays.  What is on its way has a lower one: it is not taken for current when it comes, for
+ * inval_seq has moved on; or it has come, and its node is in the table. */
+int head_forget(struct mount *m, uint64_t *inos, size_t n)
+{
+	struct wire_forget body = { .before = le64_of(client_last_id(cluster_head(m->cluster))) };
+	size_t left = 0;
+
+	atomic_fetch_add(&m->inval_seq, 1);
+	pthread_mutex_lock(&m->table_lock);
+	for (size_t i = 0; i < n; i++)
+		if (!map_get(&m->nodes, inos[i]) && !map_get(&m->arrays, inos[i]))
+			inos[left++] = inos[i];
+	pthread_mutex_unlock(&m->table_lock);
+	for (size_t i = 0; i < left; i++) {
+		struct le64 ino = le64_of(inos[i]);
+		memcpy(&inos[i], &ino, sizeof(ino));
+	}
+	body.count = le32_of((uint32_t)left);
+	return left ? head_ask(m, WIRE_FORGET, &body, sizeof(body), inos, left * sizeof(*inos), NULL, 0, NULL, NULL)
+		    : 0;
+}
+
 int head_metasync(struct mount *m)
 {
 	return head_ask(m, WIRE_METASYNC, NULL, 0, NULL, 0, NULL, 0, NULL, NULL);

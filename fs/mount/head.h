@@ -55,6 +55,8 @@ int head_commit(struct mount *m, uint64_t ino, uint64_t size, uint64_t mtime_ns,
 		uint64_t *ret_seq);
 int head_append(struct mount *m, uint64_t ino, uint64_t length, struct wire_attr *ret, uint64_t *ret_seq);
 int head_lock(struct mount *m, const struct wire_lock *lock, struct wire_lock_reply *ret);
+/* Those of the n inodes that this mount knows nothing of any more (fewer when it returns). */
+int head_forget(struct mount *m, uint64_t *inos, size_t n);
 int head_metasync(struct mount *m);
 int head_read_times(struct mount *m, const struct wire_read_time *items, size_t n);
 int head_inline_read(struct mount *m, uint64_t ino, char **ret, size_t *ret_len);

@@ -1,9 +1,13 @@
 #include "idle.h"
 #include "file.h"
+#include "head.h"
 
 #include <sys/queue.h>
 
 #define IDLE_MAX 4096
+#define FORGET_BATCH 512         /* from so many on the head is told */
+#define FORGET_MAX 65536         /* in one request */
+#define FORGOTTEN_MAX (1u << 20) /* that wait for a head that is away */
 
 TAILQ_HEAD(node_list, node);
 
@@ -14,6 +18,8 @@ struct idle {
 	pthread_cond_t wake;
 	bool stop;
 	size_t n;
+	uint64_t *forgotten; /* malloc'ed */
+	size_t n_forgotten, forgotten_cap;
 	struct node_list kept, leaving; /* kept: the longest unused first */
 };
 
@@ -26,13 +32,30 @@ static void leave_locked(struct idle *l, struct node *n)
 	pthread_cond_signal(&l->wake);
 }
 
+static void forget_locked(struct idle *l)
+{
+	AUTO_FREE uint64_t *inos = l->forgotten;
+	size_t n = l->n_forgotten;
+
+	l->forgotten = NULL;
+	l->n_forgotten = l->forgotten_cap = 0;
+	pthread_mutex_unlock(&l->lock);
+	for (size_t i = 0; i < n; i += FORGET_MAX)
+		head_forget(l->m, inos + i, MIN(n - i, (size_t)FORGET_MAX));
+	pthread_mutex_lock(&l->lock);
+}
+
 static struct node *next_leaving(struct idle *l)
 {
 	struct node *n = NULL;
 
 	pthread_mutex_lock(&l->lock);
-	while (!l->stop && TAILQ_EMPTY(&l->leaving))
-		pthread_cond_wait(&l->wake, &l->lock);
+	while (!l->stop && TAILQ_EMPTY(&l->leaving)) {
+		if (l->n_forgotten >= FORGET_BATCH)
+			forget_locked(l);
+		else
+			pthread_cond_wait(&l->wake, &l->lock);
+	}
 	if (!l->stop) {
 		n = TAILQ_FIRST(&l->leaving);
 		TAILQ_REMOVE(&l->leaving, n, idle_link);
@@ -110,7 +133,31 @@ void idle_free(struct mount *m, struct idle *l)
 	}
 	pthread_cond_destroy(&l->wake);
 	pthread_mutex_destroy(&l->lock);
+	free(l->forgotten);
 	free(l);
+}
+
+static bool grow_locked(struct idle *l)
+{
+	size_t cap = l->forgotten_cap ? 2 * l->forgotten_cap : FORGET_BATCH;
+	uint64_t *grown = cap <= FORGOTTEN_MAX ? realloc(l->forgotten, cap * sizeof(*grown)) : NULL;
+
+	if (!grown)
+		return false;
+	l->forgotten = grown;
+	l->forgotten_cap = cap;
+	return true;
+}
+
+/* What there is no room for stays on the head's books until this mount forgets it again, or ends. */
+void idle_forgotten(struct idle *l, uint64_t ino)
+{
+	pthread_mutex_lock(&l->lock);
+	if (l->n_forgotten < l->forgotten_cap || grow_locked(l))
+		l->forgotten[l->n_forgotten++] = ino;
+	if (l->n_forgotten == FORGET_BATCH)
+		pthread_cond_signal(&l->wake);
+	pthread_mutex_unlock(&l->lock);
 }
 
 void idle_put(struct idle *l, struct node *n)

@@ -20,6 +20,8 @@ void idle_stop(struct idle *l);                   /* joins it */
 void idle_free(struct mount *m,
 	       struct idle *l); /* what is left is unloaded, and the head not told: it hears that the mount ends */
 
+/* The kernel has forgotten an inode that the head holds: the head is told, of many at a time. */
+void idle_forgotten(struct idle *l, uint64_t ino);
 void idle_put(struct idle *l, struct node *n);        /* n is busy, and nobody has it open */
 void idle_take(struct mount *m, struct node *n);      /* n is busy, and is opened or unloaded by the caller */
 void idle_give_back(struct mount *m, struct node *n); /* if it is idle */

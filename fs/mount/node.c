@@ -2,6 +2,7 @@
 #include "array.h"
 #include "entries.h"
 #include "head.h"
+#include "idle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +75,12 @@ void node_unref_many(struct mount *m, struct node *n, uint64_t count)
 	if (last)
 		map_del(&m->nodes, n->ino);
 	pthread_mutex_unlock(&m->table_lock);
-	if (last)
-		node_free(m, n);
+	if (!last)
+		return;
+	if (m->idle && !atomic_load(&m->stopping) &&
+	    (n->kind == NODE_DIR || n->kind == NODE_FILE || n->kind == NODE_OTHER))
+		idle_forgotten(m->idle, n->ino);
+	node_free(m, n);
 }
 
 void node_unref(struct mount *m, struct node *n)

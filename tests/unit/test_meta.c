@@ -307,6 +307,12 @@ static void test_pushes(struct rig *r)
 	rig_file(r, d, "new");
 	CHECK(rig_pushed(3, d, "new") & WIRE_INVAL_ENTRY);
 	r->session = 3;
+	inval_hold(r->d.meta->inval, f, 3, (struct session *)3, 7); /* on its way when the mount forgot it */
+	forget.before = le64_of(6);
+	CHECK(rig_call(r, WIRE_FORGET, &forget, &ino, sizeof(ino)) == 0 && inval_held(r->d.meta->inval, f, 3));
+	forget.before = le64_of(7);
+	CHECK(rig_open(r, f) == 0 && rig_call(r, WIRE_FORGET, &forget, &ino, sizeof(ino)) == 0);
+	CHECK(inval_held(r->d.meta->inval, f, 3) && rig_close(r, f) == 0);
 	CHECK(rig_call(r, WIRE_FORGET, &forget, &ino, sizeof(ino)) == 0 && !inval_held(r->d.meta->inval, f, 3));
 	r->session = 1;
 	rig_seen.n = 0;
