@@ -120,8 +120,12 @@ def test_tables_that_disagree(fresh):
     ino = {name: os.stat(m / name).st_ino for name in ("a", "b", "a/f", "a/g", "a/dangling", "b/kept", "ring", "ring/one",
                                                        "ring/one/two")}
     save(m / "x", numbered(2))
+    save(m / "recordless", numbered(3, 1))
+    cl.until(lambda: told(c), what="the store to be told")
+    ino["recordless"] = os.stat(m / "recordless").st_ino
     stop_all(c)
     db = c.nodes[0].store / "meta.db"
+    query(db, "DELETE FROM arrays WHERE ino = ?", ino["recordless"])
     query(db, "DELETE FROM inodes WHERE ino = ?", ino["a/dangling"])
     query(db, "DELETE FROM dirents WHERE ino = ?", ino["a/f"])
     query(db, "DELETE FROM dirents WHERE ino = ?", ino["b"])
@@ -135,10 +139,10 @@ def test_tables_that_disagree(fresh):
     done = fsck(c)
     assert done.returncode == 1
     for words in ("/a/dangling: a name of nothing", "no name leads to it", "number of links is wrong", "an attribute of nothing",
-                  "contents of nothing"):
+                  "contents of nothing", "/recordless: an array without its record"):
         assert words in done.stdout, done.stdout
     done = fsck(c, "--repair")
-    assert "mended" in done.stdout
+    assert "mended" in done.stdout and "restored: /recordless " in done.stdout, done.stdout
     assert fsck(c, check=0)
     m = c.mount(c.nodes[0].store)
     assert sorted(os.listdir(m / "a")) == ["g"] and os.stat(m / "a" / "g").st_nlink == 1 and os.stat(m / "a").st_nlink == 2
@@ -148,6 +152,8 @@ def test_tables_that_disagree(fresh):
     far = [p for p in (m / "lost+found").rglob("far")]
     assert len(far) == 1 and far[0].read_text() == "ring/one/two/far"
     assert np.array_equal(np.load(m / "x" / "data.npy"), numbered(2))
+    assert np.array_equal(np.load(m / "recordless" / "data.npy"), numbered(3, 1))
+    assert os.stat(m / "recordless").st_ino == ino["recordless"]
     stop_all(c)
     assert query(db, "PRAGMA integrity_check") == [("ok",)]
     c.nodes[0].start()
