@@ -98,6 +98,7 @@ static struct make make_of(fuse_req_t req, mode_t mode, dev_t rdev)
 
 static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what, struct node **ret)
 {
+	OPS_INTERRUPTIBLE(req);
 	struct node *dir = ops_node(req, parent);
 
 	if (strlen(name) > SLAB_NAME_MAX)
@@ -109,7 +110,6 @@ static int make_node(fuse_req_t req, fuse_ino_t parent, const char *name, const 
 
 static void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name, const struct make *what)
 {
-	OPS_INTERRUPTIBLE(req);
 	struct node *n;
 	int err = make_node(req, parent, name, what, &n);
 
@@ -340,6 +340,7 @@ static void decide_cache(const struct mount *m, struct handle *h)
 
 static int run_open(struct mount *m, struct opening *o)
 {
+	OPS_INTERRUPTIBLE(o->req);
 	struct handle *h = o->handle;
 	bool cuts = h->flags & O_TRUNC;
 	int err = ops_through_begin(m, h);
@@ -362,11 +363,8 @@ static void opening_run(void *arg)
 	struct opening *o = arg;
 	struct mount *m = ops_mount_of(o->req);
 	struct handle *h = o->handle;
-	int err;
+	int err = run_open(m, o);
 
-	ops_interruptible(o->req);
-	err = run_open(m, o);
-	interrupt_end();
 	/* No interrupt may find this opening once it is answered. */
 	fuse_req_interrupt_func(o->req, NULL, NULL);
 	if (err) {
@@ -430,9 +428,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 
 	what.excl = (fi->flags & O_EXCL) != 0;
 	what.open = true;
-	ops_interruptible(req);
 	int err = make_node(req, parent, name, &what, &n);
-	interrupt_end();
 	if (err)
 		ops_reply_err(req, err);
 	else
