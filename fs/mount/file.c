@@ -197,16 +197,19 @@ uint64_t file_size(struct mount *m, struct node *n, int *ret_err)
 	*ret_err = node_attr(m, n, &attr);
 	if (*ret_err)
 		return 0;
+	/* Looked at together: a commit meanwhile has moved the size from one to the other. */
+	pthread_mutex_lock(&n->lock);
+	if (n->attr_valid || le64_get(n->attr.generation) > le64_get(attr.generation))
+		attr = n->attr;
 	size = le64_get(attr.size);
+	if (f->dirty)
+		size = MAX(size, f->size);
+	pthread_mutex_unlock(&n->lock);
 	generation = le64_get(attr.generation);
 	if (atomic_load(&f->generation) != generation) {
 		bytes_refresh(f->bytes);
 		atomic_store(&f->generation, generation);
 	}
-	pthread_mutex_lock(&n->lock);
-	if (f->dirty)
-		size = MAX(size, f->size);
-	pthread_mutex_unlock(&n->lock);
 	return size;
 }
 
