@@ -63,13 +63,15 @@ def soak(c, seconds, workers):
     (place / "x").mkdir(parents=True)
     os.setxattr(place / "x", "user.slabfs.partition_bytes", b"4096")
     np.save(place / "x" / "data.npy", np.zeros(8192, np.uint8))
+    for name in ("kept0", "kept1"):
+        (c.mounts[0] / "d" / name).write_bytes(bytes(60000))
     running = [subprocess.Popen([sys.executable, cl.REPO / "tests" / "soak_worker.py", c.mounts[i % len(c.mounts)] / "d", str(i), str(seconds)],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=cl.die_with_parent)
                for i in range(workers)]
     try:
         for each in running:
             out, err = each.communicate(timeout=seconds + 60 * cl.SLOWER)
-            assert each.returncode == 0 and int(out) > 0, err
+            assert each.returncode == 0 and int(out) > 0, (each.returncode, err)
     finally:
         for each in running:
             each.kill()
