@@ -129,8 +129,8 @@ def bench_local(table, c, root, a):
     native = root / "native"
     with open(native, "wb") as f:
         f.truncate(a.nbytes)
-    table.rate("write of data, with fsync (1 node)", *alternate(lambda: clock(write_all, data, a), lambda: clock(write_all, native, a), 3))
-    table.rate("first read of data (1 node)", *alternate(lambda: clock(read_all, data), lambda: clock(read_all, native), 3, drop_caches))
+    table.rate("write of data, with fsync (1 node)", *alternate(lambda: clock(write_all, data, a), lambda: clock(write_all, native, a), 3), 0.5)
+    table.rate("first read of data (1 node)", *alternate(lambda: clock(read_all, data), lambda: clock(read_all, native), 3, drop_caches), 0.35)
     map_all(data), map_all(native)
     ours, plain = Mapped(data), Mapped(native)
     table.rate("warm read of data through mmap, mapped before (1 node)", *alternate(lambda: clock(ours.read), lambda: clock(plain.read)), 0.95)
@@ -186,32 +186,64 @@ def small_mean(c, n_nodes, repeat=200):
     return statistics.median(taken)
 
 
-def bench_metadata(table, c, root):
-    """Files made, looked at and removed per second, one after the other, against the file system below."""
-    n = 1000
+def for_each(paths, action):
+    for p in paths:
+        action(p)
 
-    def make(directory):
-        directory.mkdir()
-        for i in range(n):
-            os.close(os.open(directory / str(i), os.O_CREAT | os.O_WRONLY))
 
-    def look(directory):
-        for i in range(n):
-            os.stat(directory / str(i))
+def in_processes(paths, action, n=16):
+    """The same by n processes at once, each with its share."""
+    children = []
+    for i in range(n):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for_each(paths[i::n], action)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    assert not any([os.waitpid(pid, 0)[1] for pid in children])
 
-    def remove(directory):
-        for i in range(n):
-            os.unlink(directory / str(i))
-        directory.rmdir()
 
+def make_file(path):
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    os.write(fd, bytes(1024))
+    os.close(fd)
+
+
+def read_file(path):
+    fd = os.open(path, os.O_RDONLY)
+    assert len(os.read(fd, 4096)) == 1024
+    os.close(fd)
+
+
+def bench_metadata(table, c, root, n=1000):
+    """Small files made, looked at, read and removed per second, by one process and by 16, against the file system below."""
     taken = {}
+    steps = [("create, write 1 KiB, close", make_file, 5000), ("stat", os.stat, 50000), ("open, read, close", read_file, 10000), ("unlink", os.unlink, 10000)]
     for round_ in range(3):
-        for where, base in (("ours", c.mounts[0].path), ("plain", root)):
-            for step, action in (("create", make), ("stat", look), ("unlink", remove)):
-                taken.setdefault((step, where), []).append(clock(action, base / f"meta{round_}"))
-    for step in ("create", "stat", "unlink"):
-        ours, plain = (n / statistics.median(taken[step, where]) for where in ("ours", "plain"))
-        table.add(f"{step} operations a second", f"{ours:.0f} /s", f"{plain:.0f} /s", f"{ours / plain:.2f}", "", None)
+        for runs, run in (("", for_each), (", 16 processes", in_processes)):
+            for where, base in (("ours", c.mounts[0].path), ("plain", root)):
+                directory = base / f"meta{round_}{len(runs)}"
+                directory.mkdir()
+                paths = [str(directory / str(i)) for i in range(n)]
+                for name, action, _ in steps:
+                    taken.setdefault((name + runs, where), []).append(clock(run, paths, action))
+    for runs in ("", ", 16 processes"):
+        for name, _, target in steps:
+            ours, plain = (n / statistics.median(taken[name + runs, where]) for where in ("ours", "plain"))
+            table.add(f"{name}{runs}", f"{ours:.0f} /s", f"{plain:.0f} /s", f"{ours / plain:.2f}", "" if runs else f">= {target} /s",
+                      None if runs else ours >= target)
+
+
+def bench_listing(table, c, root, n=20000):
+    """The names of a directory, by a mount that has not seen it."""
+    for base in (c.mounts[0].path, root):
+        (base / "many").mkdir()
+        for_each([str(base / "many" / str(i)) for i in range(n)], lambda p: os.close(os.open(p, os.O_CREAT | os.O_WRONLY)))
+    ours, plain = alternate(lambda: clock(os.listdir, c.mounts[1].path / "many"), lambda: clock(os.listdir, root / "many"), 3, drop_caches)
+    table.add(f"list {n} names", f"{ours * 1e3:.0f} ms", f"{plain * 1e3:.0f} ms", f"{plain / ours:.2f}", "<= 100 ms", ours <= 0.1)
 
 
 def with_cluster(root, name, nodes, action, **kwargs):
@@ -237,11 +269,15 @@ def main():
         native = bench_local(table, c, root, a)
         bench_remote(table, c, native, root)
         bench_mean(table, c, a)
+
+    def three_nodes(c):
+        table.latency("mean of 3000 elements, 3 nodes", small_mean(c, 3), 1)
         bench_metadata(table, c, root)
+        bench_listing(table, c, root)
 
     try:
         with_cluster(root, "one", 1, one_node, mounts=1)
-        table.latency("mean of 3000 elements, 3 nodes", with_cluster(root, "three", 3, lambda c: small_mean(c, 3), mounts=1), 1)
+        with_cluster(root, "three", 3, three_nodes, mounts=2)
         table.latency("mean of 3000 elements, 64 nodes", with_cluster(root, "many", 64, lambda c: small_mean(c, 64, 100), mounts=1), 10)
     finally:
         shutil.rmtree(root, ignore_errors=True)
