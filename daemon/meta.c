@@ -93,6 +93,8 @@ int meta_end(struct meta *m, int err)
 		db_rollback(m->db);
 	else
 		err = db_commit(m->db);
+	if (!err)
+		atomic_store(&m->changed, true);
 	pthread_mutex_unlock(&m->lock);
 	return err;
 }
@@ -543,6 +545,8 @@ int meta_start(struct daemon *d)
 
 	if (!err && d->meta)
 		err = describer_new(d, &d->meta->describer);
+	if (!err && d->meta)
+		err = meta_syncer_new(d->meta, &d->meta->syncer);
 	return !err && d->meta ? locks_start(d->meta) : err;
 }
 
@@ -551,6 +555,8 @@ void meta_stop(struct daemon *d)
 	if (!d->meta)
 		return;
 	locks_stop(d->meta);
+	meta_syncer_free(d->meta->syncer);
+	d->meta->syncer = NULL;
 	describer_free(d->meta->describer);
 	d->meta->describer = NULL;
 	reaper_free(d->meta->reaper);

@@ -7,6 +7,7 @@
 #define SLABFSD_META_INT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "base.h"
@@ -121,6 +122,8 @@ struct meta {
 	struct inval *inval;
 	struct reaper *reaper;       /* set before the server runs, NULL in tests */
 	struct describer *describer; /* likewise */
+	struct meta_syncer *syncer;  /* likewise */
+	atomic_bool changed;         /* since the syncer's last turn */
 	struct replies replies;
 
 	struct {
@@ -218,6 +221,10 @@ void replies_told(struct meta_op *op);
 bool replies_telling(struct meta_op *op); /* others are being told */
 void replies_wait_told(struct meta_op *op);
 void replies_session_gone_locked(struct meta *m, const struct uuid *session); /* needs meta.lock */
+
+/* meta_syncer.c: a thread that does it by itself, STORE_SYNC_MS after a change at the latest */
+int meta_syncer_new(struct meta *m, struct meta_syncer **ret);
+void meta_syncer_free(struct meta_syncer *s);
 
 /* meta_reserve.c */
 void meta_reserve_take(struct meta *m); /* as far as there is room */

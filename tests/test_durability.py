@@ -11,6 +11,7 @@ import sys
 import time
 
 import cluster as cl
+import numpy as np
 import pytest
 
 POWERCUT = cl.REPO / "tests" / "powercut"
@@ -45,6 +46,10 @@ class Disk:
             os.write(fd, text.encode())
         finally:
             os.close(fd)
+
+    def unsynced(self):
+        """Names of files of which something is not durable."""
+        return set((self.path / ".forget").read_text().split())
 
     def cut(self, seed):
         self.cuts += 1
@@ -301,6 +306,24 @@ def _fsynced(path):
         return True
     except OSError:
         return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_closed_is_durable_before_long(rig, seed):
+    """Without any fsync: names, data, sizes."""
+    r = rig(powercut="scattered")
+    r.start_mount()
+    a = np.arange(5000.)
+    (r.mount / "x").mkdir()
+    np.save(r.mount / "x" / "data.npy", a)
+    (r.mount / "f").write_bytes(b"x" * 100000)
+    os.rename(r.mount / "f", r.mount / "g")
+    spared = {"catalog.db", "catalog.db-wal", "meta.reserve"}
+    cl.until(lambda: not any(d.unsynced() - spared for d in r.disks), 20 * cl.SLOWER, "everything to be durable")
+    power_cycle(r, seed)
+    assert np.array_equal(np.load(r.mount / "x" / "data.npy"), a)
+    assert sorted(os.listdir(r.mount.path)) == ["g", "x"] and (r.mount / "g").read_bytes() == b"x" * 100000
 
 
 def test_the_tests_find_losses(rig):

@@ -192,7 +192,7 @@ static int fill_padding(const struct array_view *v, uint64_t rows, struct reason
 		err = bytes_write(v->bytes, &s, 1, why);
 		from += s.len;
 	}
-	return err ? err : bytes_seal(v->bytes, false, why);
+	return err ? err : bytes_seal(v->bytes, true, why);
 }
 
 /* Takes rows away from the stores, before the head makes the array shorter: a crash between leaves fill, never old data. */

@@ -6,6 +6,7 @@
  * Commands are written to MOUNTPOINT/.forget, one a write:
  *   cut SEED OUT    the power goes: what survives is put into the directory OUT; every request from now on fails with EIO
  *   fail N SUFFIX   the next N fsyncs of files whose name ends so fail with EIO, and what they were to write is lost
+ * Reading it gives the names of files that are not durable, one a line.
  */
 #define FUSE_USE_VERSION 314
 #include "forget.h"
@@ -177,9 +178,26 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_open(req, fi);
 }
 
+static void list_changed(const struct object *dir, char *text, size_t size)
+{
+	for (const struct entry *e = dir->entries; e; e = e->next) {
+		size_t len = strlen(text);
+		if (e->object->n_changes)
+			snprintf(text + len, size - len, "%s\n", e->name);
+		list_changed(e->object, text, size);
+	}
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct image *i = &object_of(ino)->now;
+	char text[4096] = "";
+
+	if (object_of(ino) == control) {
+		list_changed(root, text, sizeof(text));
+		fuse_reply_buf(req, text, offset ? 0 : strlen(text));
+		return;
+	}
 	uint64_t from = (uint64_t)offset, left = from < i->len ? i->len - from : 0;
 
 	(void)fi;
