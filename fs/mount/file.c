@@ -108,10 +108,15 @@ bool file_leave_to_removal(struct mount *m, struct node *n)
 	return ok;
 }
 
-/* Descriptors do not stay: the next one is of what has been verified then. */
-static bool may_be_idle(struct file *f)
+/* Descriptors do not stay: the next one is of what has been verified then.  A file that may have no name any more is not kept from its end. */
+static bool may_be_idle(struct node *n)
 {
-	if (f->dirty || bytes_dirty(f->bytes) || bytes_known(f->bytes) > IDLE_PARTS_MAX)
+	struct file *f = n->state;
+
+	pthread_mutex_lock(&n->lock);
+	bool named = n->attr_valid && le32_get(n->attr.nlink) > 0;
+	pthread_mutex_unlock(&n->lock);
+	if (!named || f->dirty || bytes_dirty(f->bytes) || bytes_known(f->bytes) > IDLE_PARTS_MAX)
 		return false;
 	bytes_refresh(f->bytes);
 	return true;
@@ -148,7 +153,7 @@ static int file_use(struct mount *m, struct node *n)
 static void file_unuse(struct mount *m, struct node *n)
 {
 	node_busy_begin(n);
-	if (--n->n_open == 0 && may_be_idle(n->state))
+	if (--n->n_open == 0 && may_be_idle(n))
 		idle_put(m->idle, n);
 	else
 		file_unload_unused(m, n, true);
