@@ -290,6 +290,10 @@ int meta_unlink_inode(struct meta_op *op, struct inode *in)
 
 	in->nlink = S_ISDIR(in->mode) ? 0 : in->nlink - 1;
 	err = inode_touch(op, in, false);
+	/* Which inode it was the mount cannot know for sure, and it may keep a file open that nobody uses. */
+	for (size_t i = 0; !err && !in->nlink && i < op->changes.n; i++)
+		if (op->changes.items[i].ino == in->ino && opens_has(op->m, op->peer.session, in->ino))
+			op->changes.items[i].to_origin = true;
 	return err ? err : inode_drop_if_unused(op, in);
 }
 

@@ -150,6 +150,23 @@ def test_removal_elsewhere_of_a_file_that_was_closed_here(fresh):
     until(lambda: not partitions(c), 10, "the partitions to go")
 
 
+def test_removal_of_what_is_open_leaves_nothing(fresh):
+    c = fresh(2)
+    here, there = (m.path for m in c.mounts)
+    for i, remover in enumerate((here, there)):
+        (here / "f").write_text("x" * 1000)
+        (here / "other").write_text("y")
+        (here / "g").write_text("z")
+        with open(here / "f", "r+") as f, open(here / "g") as g:
+            os.unlink(remover / "f")
+            os.rename(remover / "other", remover / "g")
+            f.write("after")
+            f.flush()
+            assert os.fstat(f.fileno()).st_nlink == os.fstat(g.fileno()).st_nlink == 0 and g.read() == "z"
+        os.unlink(remover / "g")
+    until(lambda: not partitions(c), 10, "the partitions to go")
+
+
 def test_removal_of_a_file_that_is_open(spot, elsewhere):
     here, there = spot, elsewhere[1]
     for remover in (here, there):
