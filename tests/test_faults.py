@@ -162,7 +162,7 @@ def test_calls_that_fail(fresh, tmp, who, points, probability):
     for v in victims:
         fiu.heal(v, points)
     cl.until(lambda: serves(m.path), 20, "the cluster to serve again")
-    assert points in (SHORT, NET) or work.failed > 0, "no call failed"  # those are tried again
+    assert points is not DISK or who == "mount" or work.failed > 0, "no call failed"  # others are made up for
     before = work.failed
     work.rounds(40)
     assert work.failed == before, m.errors()[-3:]
@@ -238,7 +238,7 @@ def test_an_old_store_comes_back(fresh, tmp):
     assert "older copy" in ends(node)
     with cl.expect_errno(errno.EIO, errno.ETIMEDOUT):
         for name in work.arrays:
-            np.load(m.path / "w" / name / "data.npy")
+            (m.path / "w" / name / "data.npy").read_bytes()
             (m.path / "w" / name / "compute" / "sum").read_text()
     shutil.rmtree(node.store)
     shutil.move(tmp / "current", node.store)
