@@ -220,6 +220,15 @@ def ends(node, timeout=20):
     return process.text()
 
 
+def reads(work):
+    try:
+        for name in work.arrays:
+            (work.path / name / "data.npy").read_bytes()
+        return True
+    except OSError:
+        return False
+
+
 def test_an_old_store_comes_back(fresh, tmp):
     c = fresh(2, fixed_ports=True)
     m, node = c.mounts[0], c.nodes[1]
@@ -243,7 +252,7 @@ def test_an_old_store_comes_back(fresh, tmp):
     shutil.rmtree(node.store)
     shutil.move(tmp / "current", node.store)
     node.start()
-    cl.until(lambda: serves(m.path), 20)
+    cl.until(lambda: serves(m.path) and reads(work), 20, "the node to be asked again")
     work.check()
     assert work.failed == 0
 
