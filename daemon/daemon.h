@@ -1,6 +1,7 @@
 /* daemon.h - one slabfsd: what its modules share.  Made by main, constant once the server runs, but for what the modules guard themselves.
  *
- * Locks are taken in this order, and none is held across network I/O: meta.lock, nodes.lock, store's partition lock, server's locks.
+ * Locks are taken in this order, and none is held across network I/O: meta.lock, nodes.lock, store's partition lock, store.lock,
+ * server's locks; the catalog's is the last.
  */
 #ifndef SLABFSD_DAEMON_H
 #define SLABFSD_DAEMON_H
