@@ -43,7 +43,7 @@ fuzzers  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(patsubst $(BUILD)/%,%,$(2))")
 
-.PHONY: all help lib units fuzzers demo demo-stop test check bench clean install uninstall
+.PHONY: all help lib units fuzzers demo demo-stop test check soak bench clean install uninstall
 all: $(programs)
 
 help:
@@ -51,6 +51,7 @@ help:
 	@echo "make install    into DESTDIR, PREFIX=$(PREFIX)"
 	@echo "sudo make demo  install what is missing, build, start three nodes here and show them (KEEP=1: leave them up)"
 	@echo "sudo make test  install what the tests need and run all of them (check: without installing and sanitizers)"
+	@echo "sudo make soak  the long random tests: half an hour"
 	@echo "sudo make bench measure, and print one table"
 	@echo "make units      unit tests in C;  make fuzzers: fuzz targets (clang)"
 	@echo "SANITIZE=address,undefined | thread, BUILD=DIR, V=1, WERROR=-Werror"
@@ -121,6 +122,9 @@ demo-stop:
 test:
 	@tests/install-deps.sh test
 	@BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/run-tests.sh
+soak:
+	@tests/install-deps.sh test
+	@SLABFS_LONG=1 BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/run-tests.sh -m long
 check:
 	@BUILD="$(BUILD)" PYTHON="$(PYTHON)" tests/run-tests.sh --ignore=tests/test_sanitizers.py
 bench:

@@ -15,6 +15,7 @@ WATCHDOG_S = 150 * cl.SLOWER
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: left out of the runs under sanitizers")
+    config.addinivalue_line("markers", "long: minutes of random work; only with SLABFS_LONG=1 (make soak)")
     config.addinivalue_line("markers", "watchdog(seconds): how long the test may take")
     if os.geteuid():
         pytest.exit("the tests mount file systems and make network namespaces: run them as root (sudo make test)", 1)
@@ -22,6 +23,13 @@ def pytest_configure(config):
         pytest.exit("no /dev/fuse here: load the module fuse", 1)
     if not (cl.BUILD / "slabfsd").exists():
         pytest.exit(f"no programs in {cl.BUILD}: run make first", 1)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not os.environ.get("SLABFS_LONG"):
+        long = [i for i in items if i.get_closest_marker("long")]
+        items[:] = [i for i in items if i not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 @pytest.hookimpl(hookwrapper=True)

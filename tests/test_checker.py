@@ -41,7 +41,7 @@ def test_random_use(three, options, turns):
     assert not cut_off(c)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(900 * cl.SLOWER)
 @pytest.mark.parametrize("options", ["timeout=10", "strict"])
 def test_more_random_use(three, options):
@@ -89,7 +89,7 @@ def test_changes_of_the_same_names_by_all_end(three, options):
     soak(three(options), 4, 6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(600 * cl.SLOWER)
 @pytest.mark.parametrize("options", ["", "strict"])
 def test_changes_of_the_same_names_by_all_end_for_longer(three, options):

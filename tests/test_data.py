@@ -83,7 +83,7 @@ def test_random_operations_on_arrays(spot, tmp, files):
     exercise(tmp, "--fixed", "--without", without + ",nothing", operations=600, seed=41)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(600)
 @pytest.mark.parametrize("seed", range(101, 105))
 def test_many_random_operations(spot, seed):

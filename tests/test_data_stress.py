@@ -36,7 +36,7 @@ def test_fio_finds_what_it_wrote_in_allocated_files(spot):
     fio(spot, "psync", "--fallocate=native", "--fsync=200")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(400)
 @pytest.mark.parametrize("engine", ["psync", "mmap"])
 def test_fio_for_a_while(fresh, engine):
@@ -76,7 +76,7 @@ def test_many_processes_in_one_tree(fresh, mounts):
     stress(fresh(2, mounts=mounts), operations=150, workers=6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(600)
 def test_many_processes_in_one_tree_for_a_while(fresh):
     stress(fresh(3), operations=1500, workers=9)

@@ -178,7 +178,7 @@ def test_kills(rig):
     assert survives_kills(rig, range(8)) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(1800)
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_many_kills(rig, first):
@@ -190,7 +190,7 @@ def test_power_cuts(rig, order):
     assert survives_cuts(rig(powercut=order), range(10)) > 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(1800)
 @pytest.mark.parametrize("first", range(0, 200, 50))
 @pytest.mark.parametrize("order", ["ordered", "scattered"])
@@ -222,7 +222,7 @@ def test_power_cuts_of_a_node(rig, order):
     assert survives_cuts_of_a_node(rig(powercut=order), range(4)) > 50
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(1800)
 def test_many_power_cuts_of_a_node(rig):
     survives_cuts_of_a_node(rig(powercut="scattered"), range(1000, 1050))
@@ -308,7 +308,7 @@ def _fsynced(path):
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_what_was_closed_is_durable_before_long(rig, seed):
     """Without any fsync: names, data, sizes."""

@@ -35,7 +35,7 @@ def test_an_exerciser_that_changes_mounts(strict, tmp, seed):
     e.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.watchdog(600 * cl.SLOWER)
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_an_exerciser_for_longer(strict, tmp, seed):
