@@ -326,6 +326,7 @@ def test_what_was_closed_is_durable_before_long(rig, seed):
     assert sorted(os.listdir(r.mount.path)) == ["g", "x"] and (r.mount / "g").read_bytes() == b"x" * 100000
 
 
+@pytest.mark.skipif(cl.SANITIZED != "", reason="a sanitizer wants to be the first that is loaded")
 def test_the_tests_find_losses(rig):
     """The control: without fsyncs the same test fails."""
     r = rig(powercut="ordered", prefix=NOSYNC)

@@ -310,7 +310,7 @@ static int check_names(struct fsck *f)
 		if (text[i] == '\n' && (i < back || memcmp(text + i - back, mended, back) != 0))
 			f->left++;
 	}
-	if (!err)
+	if (!err && call.reply_bytes > 0)
 		fwrite(text, 1, call.reply_bytes, stdout);
 	free(call.reply_payload);
 	return err;
