@@ -90,7 +90,7 @@ static bool counts(struct node *n, uint64_t now, struct le64 *ret_ctime)
 	const struct wire_attr *a = &n->attr;
 	bool read_since = n->read_ns && n->read_ctime_ns == le64_get(a->ctime_ns);
 	int64_t atime = read_since ? (int64_t)n->read_ns : signed_ns(a->atime_ns);
-	bool old = (int64_t)now > atime && (int64_t)now - atime >= DAY_NS;
+	bool old = (int64_t)now > atime && now - (uint64_t)atime >= DAY_NS;
 	bool due = old || (!read_since && (atime <= signed_ns(a->mtime_ns) || atime <= signed_ns(a->ctime_ns)));
 
 	if (due) {
